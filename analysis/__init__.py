@@ -1,0 +1,1 @@
+"""From recorded trials to honest exponents: table, envelope, fit, verdict, report."""

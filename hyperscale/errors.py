@@ -1,0 +1,66 @@
+"""Errors meant for the person who runs a study: where, what was given, what is allowed, what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class HyperscaleError(Exception):
+    """Base of every error that the command line prints as one paragraph, without a traceback."""
+
+
+class StudyError(HyperscaleError):
+    """A study file, or a value in it, cannot be used as written."""
+
+
+class StoreError(HyperscaleError):
+    """The store folder (journal, reports) cannot be read or written."""
+
+
+class RecordingError(HyperscaleError):
+    """The MLflow tracking store cannot be reached or refused an operation."""
+
+
+class ResourceError(HyperscaleError):
+    """The machines at hand can never satisfy what a pack asks for."""
+
+
+class AnalysisError(HyperscaleError):
+    """The recorded trials do not allow the analysis that was asked for."""
+
+
+def did_you_mean(given: str, allowed: Iterable[str]) -> str:
+    """Return `` (did you mean 'x'?)`` for the closest allowed word, or an empty string."""
+    close = difflib.get_close_matches(given, list(allowed), n=1, cutoff=0.6)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def check_choice(place: str, given: object, allowed: Iterable[str]) -> None:
+    """Raise `StudyError` unless ``given`` is one of the ``allowed`` words."""
+    words = tuple(allowed)
+    if given not in words:
+        hint = did_you_mean(str(given), words)
+        raise StudyError(f"{place} is {given!r}{hint}; allowed: {', '.join(words)}.")
+
+
+def check_integer(place: str, given: object, minimum: int) -> None:
+    """Raise `StudyError` unless ``given`` is an integer (not a bool) of at least ``minimum``."""
+    if isinstance(given, bool) or not isinstance(given, int) or given < minimum:
+        raise StudyError(f"{place} is {given!r}; allowed: a whole number of at least {minimum}.")
+
+
+def check_number(
+    place: str, given: object, *, above: float | None = None, least: float | None = None
+) -> None:
+    """Raise `StudyError` unless ``given`` is a finite number inside the stated bound."""
+    limits = "".join(
+        [
+            f" above {above:g}" if above is not None else "",
+            f" of at least {least:g}" if least is not None else "",
+        ]
+    )
+    number = isinstance(given, int | float) and not isinstance(given, bool) and abs(given) < float("inf")
+    low = number and ((above is not None and given <= above) or (least is not None and given < least))  # type: ignore[operator]
+    if not number or low:
+        raise StudyError(f"{place} is {given!r}; allowed: a finite number{limits}.")

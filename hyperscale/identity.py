@@ -1,0 +1,46 @@
+"""What makes two settings the same: canonical JSON of every field, and its SHA-256."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from typing import Any
+
+from hyperscale.errors import StudyError
+
+Json = dict[str, Any] | list[Any] | str | int | float | bool | None
+
+
+def canonical(value: object) -> Json:
+    """Return ``value`` as plain JSON data: a dataclass becomes its class name and *every* field.
+
+    Defaults are included, so that changing a default in a later version changes the identity; floats keep
+    full precision. Raises `StudyError` for values that have no canonical form (NaN, open files, arrays).
+    """
+    if value is None or isinstance(value, bool | str | int):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise StudyError(f"{value!r} cannot be part of a setting; allowed: finite numbers.")
+        return value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: canonical(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {"kind": type(value).__name__, **fields}
+    if isinstance(value, tuple | list | range):
+        return [canonical(item) for item in value]
+    raise StudyError(
+        f"{value!r} ({type(value).__name__}) cannot be part of a setting; "
+        "allowed: numbers, strings, tuples and the dataclasses of hyperscale."
+    )
+
+
+def canonical_text(data: Json) -> str:
+    """Return canonical JSON text: sorted keys, no spaces, shortest round-trip floats."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
+def sha256(data: Json) -> str:
+    """Return the SHA-256 (64 hex digits) of the canonical text of ``data``."""
+    return hashlib.sha256(canonical_text(data).encode()).hexdigest()

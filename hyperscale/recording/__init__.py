@@ -1,0 +1,1 @@
+"""Keeping what was computed: the journal is the truth, MLflow is its view."""

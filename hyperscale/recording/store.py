@@ -1,0 +1,65 @@
+"""The store folder: where the journal, MLflow's database, checkpoints and reports of a project lie."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hyperscale.recording.journal import Journal
+
+HEARTBEAT_LIMIT_S = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """Paths of one store folder (default ``./results``). Nothing is created before it is needed."""
+
+    folder: Path
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's default database of this store."""
+        return f"sqlite:///{self.folder / 'mlflow.db'}"
+
+    @property
+    def artifacts(self) -> Path:
+        """MLflow's artifact folder of this store."""
+        return self.folder / "artifacts"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Pack checkpoints; removed when their pack ends."""
+        return self.folder / "checkpoints"
+
+    def report(self, study_name: str) -> Path:
+        """Return the folder of one study's report."""
+        return self.folder / "reports" / study_name
+
+    def journal(self, launch: str) -> Journal:
+        """Open the journal, with ``launch`` naming the segment this driver would write."""
+        return Journal(self.folder / "journal", launch)
+
+    def write_launch(self, launch: str, data: dict[str, Any]) -> None:
+        """Note what a launch is doing (atomically), for `status` in another terminal."""
+        folder = self.folder / "launches"
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder / f".{launch}.tmp"
+        draft.write_text(json.dumps({**data, "heartbeat": time.time(), "pid": os.getpid()}))
+        draft.replace(folder / f"{launch}.json")
+
+    def running(self, study_name: str) -> list[dict[str, Any]]:
+        """Return the launches of a study whose heartbeat is recent."""
+        found = []
+        for path in sorted((self.folder / "launches").glob("*.json")):
+            try:
+                data = json.loads(path.read_text())
+                alive = time.time() - float(data["heartbeat"]) < HEARTBEAT_LIMIT_S and not data.get("ended")
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+            if alive and data.get("study") == study_name:
+                found.append(data)
+        return found

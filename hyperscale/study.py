@@ -1,0 +1,234 @@
+"""Study files: Python made of frozen dataclasses, loaded with errors a person can act on."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import re
+import sys
+import traceback
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from hyperscale.claims import Claim, Monotone, Ordering, ScalingRate
+from hyperscale.errors import HyperscaleError, StudyError, did_you_mean
+from hyperscale.settings.setting import Setting
+from hyperscale.trial import Trial
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Study:
+    """A set of settings, the seeds to run each from, and what is expected of the results.
+
+    ``metrics`` are the ones the report shows, most important first; ``claims`` are judged by
+    `analysis.checks`. Whatever describes hardware is absent: what is computed is apart from how.
+    """
+
+    name: str
+    settings: Sequence[Setting]
+    seeds: Sequence[int]
+    metrics: Sequence[str]
+    claims: Sequence[Claim] = ()
+
+    def __post_init__(self) -> None:
+        """Freeze the sequences and check every field, so that nothing wrong gets as far as a machine."""
+        for name in ("settings", "seeds", "metrics", "claims"):
+            value = getattr(self, name)
+            if isinstance(value, str) or not isinstance(value, Iterable):
+                raise StudyError(
+                    f"Study.{name} is {value!r}; allowed: a list. Write [{value!r}] for one entry."
+                )
+            object.__setattr__(self, name, tuple(value))
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise StudyError(
+                f"Study.name is {self.name!r}; allowed: 1 to 80 lower-case letters, digits, '.', '_' and '-', "
+                "beginning with a letter or digit, because it names a folder and an MLflow experiment."
+            )
+        _check_settings(self)
+        _check_seeds(self)
+        _check_metrics(self)
+        for claim in self.claims:
+            _check_claim(self, claim)
+
+    def trials(self, num_seeds: int | None = None) -> list[Trial]:
+        """Return setting x seed, settings first; ``num_seeds`` takes the first few seeds only."""
+        seeds = self.seeds[:num_seeds] if num_seeds is not None else self.seeds
+        return [Trial(setting=setting, seed=seed) for setting in self.settings for seed in seeds]
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods in the order they first appear."""
+        return tuple(dict.fromkeys(setting.method_name for setting in self.settings))
+
+
+def _check_settings(study: Study) -> None:
+    if not study.settings:
+        raise StudyError(f"Study {study.name!r} has no settings: an empty grid. Give at least one Setting.")
+    seen: dict[str, int] = {}
+    for index, setting in enumerate(study.settings):
+        if not isinstance(setting, Setting):
+            raise StudyError(
+                f"Study {study.name!r}: settings[{index}] is {setting!r}; allowed: settings such as Approximation(...)."
+            )
+        first = seen.setdefault(setting.digest(), index)
+        if first != index:
+            raise StudyError(
+                f"Study {study.name!r}: settings[{index}] repeats settings[{first}], field for field: {setting!r}. "
+                "Remove one; seeds are given by Study.seeds, not by repeating a setting."
+            )
+
+
+def _check_seeds(study: Study) -> None:
+    if not study.seeds:
+        raise StudyError(f"Study {study.name!r} has no seeds; give for example seeds=range(3).")
+    for seed in study.seeds:
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+            raise StudyError(
+                f"Study {study.name!r}: seed {seed!r}; allowed: whole numbers from 0 to 2**63 - 1."
+            )
+    if len(set(study.seeds)) < len(study.seeds):
+        raise StudyError(
+            f"Study {study.name!r}: a seed is given twice in {list(study.seeds)!r}; give each once."
+        )
+
+
+def _metric_names(study: Study, methods: Iterable[str] | None = None) -> tuple[str, ...]:
+    wanted = None if methods is None else set(methods)
+    names = (s.metric_names() for s in study.settings if wanted is None or s.method_name in wanted)
+    return tuple(dict.fromkeys(name for group in names for name in group))
+
+
+def _check_metrics(study: Study) -> None:
+    allowed = _metric_names(study)
+    if not study.metrics:
+        raise StudyError(f"Study {study.name!r} names no metrics; allowed: {', '.join(allowed)}.")
+    for metric in study.metrics:
+        if metric not in allowed:
+            raise StudyError(
+                f"Study {study.name!r}: metrics names {metric!r}, which its settings do not report"
+                f"{did_you_mean(str(metric), allowed)}; allowed: {', '.join(allowed)}."
+            )
+
+
+def _check_claim(study: Study, claim: object) -> None:
+    if not isinstance(claim, ScalingRate | Ordering | Monotone):
+        raise StudyError(
+            f"Study {study.name!r}: claim {claim!r}; allowed: ScalingRate, Ordering, Monotone, "
+            "or what the functions of analysis.theorems return."
+        )
+    place = f"Study {study.name!r}: claim {type(claim).__name__} ({claim.title})"
+    for method in claim.methods:
+        if method not in study.methods:
+            raise StudyError(
+                f"{place} is about method {method!r}, which is not in the study{did_you_mean(method, study.methods)}; "
+                f"its methods: {', '.join(study.methods)}."
+            )
+    settings = [setting for setting in study.settings if setting.method_name in claim.methods]
+    for name in claim.columns:
+        for setting in settings:
+            allowed = (*setting.metric_names(), *setting.columns())
+            if name not in allowed:
+                raise StudyError(
+                    f"{place} refers to column {name!r}, which {setting.method_name} does not have"
+                    f"{did_you_mean(name, allowed)}; allowed: {', '.join(allowed)}."
+                )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudyFile:
+    """A loaded study with the text it came from."""
+
+    study: Study
+    description: str
+    source: str
+    path: Path
+
+    @property
+    def headline(self) -> str:
+        """The first line of the description."""
+        return self.description.strip().splitlines()[0] if self.description.strip() else self.study.name
+
+
+def load_study(path: str | Path) -> StudyFile:
+    """Load the study file at ``path``. Every way it can be wrong raises a one-paragraph `StudyError`."""
+    path = Path(path)
+    if not path.is_file():
+        raise StudyError(_missing_file(path))
+    try:
+        source = path.read_text(encoding="utf-8")
+        description = ast.get_docstring(ast.parse(source, filename=str(path))) or ""
+    except (SyntaxError, UnicodeDecodeError, ValueError) as error:
+        line = getattr(error, "lineno", None)
+        raise StudyError(
+            f"{path}{f':{line}' if line else ''}: not valid Python: {error}. Correct the file."
+        ) from None
+    module = _execute(path)
+    if "study" not in module:
+        close = did_you_mean("study", [name for name in module if not name.startswith("_")])
+        raise StudyError(
+            f"{path}: defines no 'study'{close}. A study file ends with: study = Study(name=..., ...)."
+        )
+    study = module["study"]
+    if not isinstance(study, Study):
+        raise StudyError(f"{path}: 'study' is {type(study).__name__} {study!r}; allowed: hyperscale.Study.")
+    return StudyFile(study=study, description=description, source=source, path=path)
+
+
+def _missing_file(path: Path) -> str:
+    folder = path.parent if path.parent.is_dir() else Path("studies")
+    found = sorted(folder.rglob("*.py"))[:8] if folder.is_dir() else []
+    listing = f" Study files in {folder}: {', '.join(str(p) for p in found)}." if found else ""
+    kind = "is a folder, not a file" if path.is_dir() else "does not exist"
+    return f"Study file {str(path)!r} {kind}. Give the path of a Python study file.{listing}"
+
+
+def _execute(path: Path) -> dict[str, Any]:
+    """Run the study file as a module of its own name, so that classes it defines can be pickled by value."""
+    name = f"hyperscale_study_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise StudyError(f"{path}: not a Python file. A study file ends in .py.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  (a study file may raise anything)
+        raise StudyError(f"{_place(path, error)}: {_explain(error, vars(module))}") from None
+    return vars(module)
+
+
+def _place(path: Path, error: BaseException) -> str:
+    lines = [
+        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path
+    ]
+    return f"{path}:{lines[-1]}" if lines else str(path)
+
+
+def _explain(error: BaseException, names: dict[str, Any]) -> str:
+    if isinstance(error, HyperscaleError):
+        return str(error)
+    unknown = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    missing = re.search(r"(\w+)\.__init__\(\) missing .*keyword-only", str(error))
+    match = unknown or missing
+    cls = _find_class(match.group(1), names) if match else None
+    if cls is not None and match is not None:
+        allowed = [f.name for f in fields(cls)]
+        if unknown:
+            given = match.group(2)
+            return f"{cls.__name__} has no field {given!r}{did_you_mean(given, allowed)}; allowed: {', '.join(allowed)}."
+        return f"{error}. {cls.__name__} takes: {', '.join(allowed)}."
+    return f"the file failed to load: {type(error).__name__}: {error}. Correct the line named here."
+
+
+def _find_class(name: str, names: dict[str, Any]) -> type | None:
+    import hyperscale
+
+    candidates = [*names.values(), *(getattr(hyperscale, public) for public in hyperscale.__all__)]
+    return next(
+        (c for c in candidates if isinstance(c, type) and c.__name__ == name and is_dataclass(c)), None
+    )

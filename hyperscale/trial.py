@@ -1,0 +1,79 @@
+"""A trial (setting x seed), its identity, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+from hyperscale.identity import canonical, sha256
+from hyperscale.settings.setting import Setting
+
+
+class TrialStatus(StrEnum):
+    """How a trial ended. Every status but ``FINISHED`` comes with a reason."""
+
+    FINISHED = "finished"
+    DIVERGED = "diverged"
+    OUT_OF_MEMORY = "out_of_memory"
+    FAILED = "failed"
+
+    @property
+    def settled(self) -> bool:
+        """Whether the outcome belongs to the trial itself, so that `run` never repeats it.
+
+        Running out of memory or failing may be the machine's doing: the next `run` tries again.
+        """
+        return self in (TrialStatus.FINISHED, TrialStatus.DIVERGED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One setting trained from one seed."""
+
+    setting: Setting
+    seed: int
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the canonical setting and the seed; hardware and executor are no part of it."""
+        return sha256({"setting": canonical(self.setting), "seed": self.seed})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialResult:
+    """What became of one trial, as the journal keeps it.
+
+    ``metrics`` holds finite numbers only (what was not measured is absent); ``curves`` maps a name to
+    ``[steps, values]``; ``provenance`` tells how it was computed (wall time, device, pack size, versions, when)
+    and is the only part that may differ between two computations of the same trial.
+    """
+
+    digest: str
+    setting_digest: str
+    seed: int
+    status: TrialStatus
+    reason: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    curves: Mapping[str, list[list[float]]] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON data; `from_json` is the inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TrialResult:
+        """Rebuild a result from `to_json`'s data; unknown keys are ignored, so old readers read new lines."""
+        known = {name: data[name] for name in cls.__slots__ if name in data}
+        return cls(**{**known, "status": TrialStatus(known["status"])})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialRecord:
+    """A result together with its setting's columns: all that the analysis and MLflow need to know."""
+
+    result: TrialResult
+    columns: Mapping[str, str | int | float]
