@@ -11,14 +11,56 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "Study": "hyperscale.study",
-    "load_study": "hyperscale.study",
-    "ScalingRate": "hyperscale.claims",
-    "Ordering": "hyperscale.claims",
+    "Adam": "hyperscale.training.optimizers",
+    "Approximation": "hyperscale.settings.approximation",
+    "Constant": "hyperscale.training.schedules",
+    "Cosine": "hyperscale.training.schedules",
+    "Embedding": "hyperscale.methods.embedding",
+    "Exponential": "hyperscale.training.schedules",
+    "FixedSample": "hyperscale.targets.target",
+    "FreshPoints": "hyperscale.targets.target",
+    "GaussianMixture": "hyperscale.targets.gaussian_mixture",
+    "Generation": "hyperscale.settings.generation",
+    "HatEncoder": "hyperscale.networks.encoders",
+    "Hypernetwork": "hyperscale.methods.hypernetwork",
+    "InnerProduct": "hyperscale.targets.inner_product",
+    "Monolithic": "hyperscale.methods.monolithic",
     "Monotone": "hyperscale.claims",
+    "Ordering": "hyperscale.claims",
+    "PerInstance": "hyperscale.methods.per_instance",
+    "SGD": "hyperscale.training.optimizers",
+    "ScalingRate": "hyperscale.claims",
+    "SobolevBall": "hyperscale.targets.sobolev_ball",
+    "Study": "hyperscale.study",
+    "WeightGenerator": "hyperscale.methods.weight_generator",
+    "load_study": "hyperscale.study",
 }
 
-__all__ = ["Monotone", "Ordering", "ScalingRate", "Study", "load_study"]
+__all__ = [
+    "SGD",
+    "Adam",
+    "Approximation",
+    "Constant",
+    "Cosine",
+    "Embedding",
+    "Exponential",
+    "FixedSample",
+    "FreshPoints",
+    "GaussianMixture",
+    "Generation",
+    "HatEncoder",
+    "Hypernetwork",
+    "InnerProduct",
+    "Monolithic",
+    "Monotone",
+    "Ordering",
+    "PerInstance",
+    "ScalingRate",
+    "SobolevBall",
+    "Study",
+    "WeightGenerator",
+    "load_study",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -35,4 +77,18 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from hyperscale.claims import Monotone, Ordering, ScalingRate
+    from hyperscale.methods.embedding import Embedding
+    from hyperscale.methods.hypernetwork import Hypernetwork
+    from hyperscale.methods.monolithic import Monolithic
+    from hyperscale.methods.per_instance import PerInstance
+    from hyperscale.methods.weight_generator import WeightGenerator
+    from hyperscale.networks.encoders import HatEncoder
+    from hyperscale.settings.approximation import Approximation
+    from hyperscale.settings.generation import Generation
     from hyperscale.study import Study, load_study
+    from hyperscale.targets.gaussian_mixture import GaussianMixture
+    from hyperscale.targets.inner_product import InnerProduct
+    from hyperscale.targets.sobolev_ball import SobolevBall
+    from hyperscale.targets.target import FixedSample, FreshPoints
+    from hyperscale.training.optimizers import SGD, Adam
+    from hyperscale.training.schedules import Constant, Cosine, Exponential

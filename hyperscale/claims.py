@@ -58,9 +58,7 @@ class ScalingRate:
     def title(self) -> str:
         """One line for tables: ``sup_error of Hypernetwork = O(N^-1)``."""
         order = "O" if self.bound == "upper" else "Ω"
-        return (
-            f"{self.metric} of {method_name(self.method)} = {order}(N^-{self.exponent:.3g}), N = {self.size}"
-        )
+        return f"{self.metric} of {method_name(self.method)} = {order}(N^-{self.exponent:.3g}), N = {self.size}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -50,9 +50,7 @@ def check_integer(place: str, given: object, minimum: int) -> None:
         raise StudyError(f"{place} is {given!r}; allowed: a whole number of at least {minimum}.")
 
 
-def check_number(
-    place: str, given: object, *, above: float | None = None, least: float | None = None
-) -> None:
+def check_number(place: str, given: object, *, above: float | None = None, least: float | None = None) -> None:
     """Raise `StudyError` unless ``given`` is a finite number inside the stated bound."""
     limits = "".join(
         [

@@ -28,6 +28,8 @@ def canonical(value: object) -> Json:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: canonical(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {"kind": type(value).__name__, **fields}
+    if isinstance(value, dict):
+        return {str(key): canonical(item) for key, item in value.items()}
     if isinstance(value, tuple | list | range):
         return [canonical(item) for item in value]
     raise StudyError(

@@ -40,9 +40,7 @@ class Study:
         for name in ("settings", "seeds", "metrics", "claims"):
             value = getattr(self, name)
             if isinstance(value, str) or not isinstance(value, Iterable):
-                raise StudyError(
-                    f"Study.{name} is {value!r}; allowed: a list. Write [{value!r}] for one entry."
-                )
+                raise StudyError(f"Study.{name} is {value!r}; allowed: a list. Write [{value!r}] for one entry.")
             object.__setattr__(self, name, tuple(value))
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise StudyError(
@@ -88,13 +86,9 @@ def _check_seeds(study: Study) -> None:
         raise StudyError(f"Study {study.name!r} has no seeds; give for example seeds=range(3).")
     for seed in study.seeds:
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-            raise StudyError(
-                f"Study {study.name!r}: seed {seed!r}; allowed: whole numbers from 0 to 2**63 - 1."
-            )
+            raise StudyError(f"Study {study.name!r}: seed {seed!r}; allowed: whole numbers from 0 to 2**63 - 1.")
     if len(set(study.seeds)) < len(study.seeds):
-        raise StudyError(
-            f"Study {study.name!r}: a seed is given twice in {list(study.seeds)!r}; give each once."
-        )
+        raise StudyError(f"Study {study.name!r}: a seed is given twice in {list(study.seeds)!r}; give each once.")
 
 
 def _metric_names(study: Study, methods: Iterable[str] | None = None) -> tuple[str, ...]:
@@ -164,15 +158,11 @@ def load_study(path: str | Path) -> StudyFile:
         description = ast.get_docstring(ast.parse(source, filename=str(path))) or ""
     except (SyntaxError, UnicodeDecodeError, ValueError) as error:
         line = getattr(error, "lineno", None)
-        raise StudyError(
-            f"{path}{f':{line}' if line else ''}: not valid Python: {error}. Correct the file."
-        ) from None
+        raise StudyError(f"{path}{f':{line}' if line else ''}: not valid Python: {error}. Correct the file.") from None
     module = _execute(path)
     if "study" not in module:
         close = did_you_mean("study", [name for name in module if not name.startswith("_")])
-        raise StudyError(
-            f"{path}: defines no 'study'{close}. A study file ends with: study = Study(name=..., ...)."
-        )
+        raise StudyError(f"{path}: defines no 'study'{close}. A study file ends with: study = Study(name=..., ...).")
     study = module["study"]
     if not isinstance(study, Study):
         raise StudyError(f"{path}: 'study' is {type(study).__name__} {study!r}; allowed: hyperscale.Study.")
@@ -203,9 +193,7 @@ def _execute(path: Path) -> dict[str, Any]:
 
 
 def _place(path: Path, error: BaseException) -> str:
-    lines = [
-        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path
-    ]
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
     return f"{path}:{lines[-1]}" if lines else str(path)
 
 
@@ -220,7 +208,9 @@ def _explain(error: BaseException, names: dict[str, Any]) -> str:
         allowed = [f.name for f in fields(cls)]
         if unknown:
             given = match.group(2)
-            return f"{cls.__name__} has no field {given!r}{did_you_mean(given, allowed)}; allowed: {', '.join(allowed)}."
+            return (
+                f"{cls.__name__} has no field {given!r}{did_you_mean(given, allowed)}; allowed: {', '.join(allowed)}."
+            )
         return f"{error}. {cls.__name__} takes: {', '.join(allowed)}."
     return f"the file failed to load: {type(error).__name__}: {error}. Correct the line named here."
 
@@ -229,6 +219,4 @@ def _find_class(name: str, names: dict[str, Any]) -> type | None:
     import hyperscale
 
     candidates = [*names.values(), *(getattr(hyperscale, public) for public in hyperscale.__all__)]
-    return next(
-        (c for c in candidates if isinstance(c, type) and c.__name__ == name and is_dataclass(c)), None
-    )
+    return next((c for c in candidates if isinstance(c, type) and c.__name__ == name and is_dataclass(c)), None)

@@ -1,0 +1,1 @@
+"""How diverse generated networks are: entropy estimators."""

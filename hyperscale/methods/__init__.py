@@ -1,0 +1,1 @@
+"""The methods: how a primary network is told about the conditioning input I."""

@@ -1,0 +1,1 @@
+"""The kinds of setting: what a trial does."""

@@ -1,0 +1,1 @@
+"""Targets y(x, I): what the methods are fitted to."""

@@ -1,0 +1,1 @@
+"""The packed trainer: many members, one program, each with its own learning rate and streams."""

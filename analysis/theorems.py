@@ -1,0 +1,233 @@
+"""The theorems as claims: "On the Modularity of Hypernetworks" (Galanti & Wolf, 2020).
+
+Notation: m1 = ``x_dim``, m2 = ``conditioning_dim``, m = m1 + m2, r = ``smoothness``; W(r, m) is the Sobolev
+ball of order r on [-1, 1]^m. A theorem that says "error eps needs N of order eps^-p" becomes the exponent
+1/p of ``error ~ N^-exponent``.
+
+What all of them share, and a verdict must not forget: they speak of the best weights, not of those that
+training finds; the lower bounds speak of the hardest target of a class, not of each one. Study files import
+this file, so it imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from hyperscale.claims import Ordering, ScalingRate
+from hyperscale.errors import AnalysisError
+
+PAPER = "Galanti & Wolf (2020)"
+
+_ADMISSIBLE = (
+    "The activation is piecewise C^1 with a derivative of bounded variation inside L^1. Clipped ReLU and "
+    "tanh qualify; plain ReLU does not (its derivative is not integrable), so a ReLU study is an analogy."
+)
+_ZERO_AT_ZERO = (
+    "The activation is universal and zero at zero, as above of bounded variation. Clipped ReLU and tanh "
+    "qualify; sigmoid fails at zero, plain ReLU fails the integrability."
+)
+_BOUNDED_SPECTRUM = (
+    "The spectral complexities of the embedding network and of the primary network are bounded, and the "
+    "embedding network has no biases; training does not enforce either."
+)
+
+
+class TheoremTarget(Protocol):
+    """What the theorems need to know of a target y(x, I). Any object with these attributes will do."""
+
+    @property
+    def x_dim(self) -> int:
+        """m1, the dimension of x."""
+
+    @property
+    def conditioning_dim(self) -> int:
+        """m2, the dimension of I."""
+
+    @property
+    def smoothness(self) -> int:
+        """r, the number of bounded derivatives."""
+
+    @property
+    def is_hard_family(self) -> bool:
+        """Whether the target has structure at every scale that the study probes."""
+
+    @property
+    def resolution(self) -> float | None:
+        """The height of the finest structure: errors below it say nothing of the rate."""
+
+
+def plain_rate(target: TheoremTarget, *, method: str | type = "Monolithic", metric: str = "sup_error") -> ScalingRate:
+    """Thm. 1: one network on (x, I) that reaches eps on all of W(r, m) has N = Omega(eps^(-m/r)).
+
+    As a rate of the error: at least c N^(-r/m). The paper prints Omega(N^(-m/r)) in three places; its
+    appendix has the exponent used here.
+    """
+    dim, r = target.x_dim + target.conditioning_dim, target.smoothness
+    return ScalingRate(
+        method=method,
+        bound="lower",
+        exponent=r / dim,
+        metric=metric,
+        size="num_params_total",
+        theorem=f"Thm. 1, {PAPER}",
+        statement=f"A plain network needs N = Ω(ε^-{dim / r:.3g}) parameters: error ≥ c N^-{r / dim:.3g}.",
+        conditions=(
+            _ADMISSIBLE,
+            "No non-constant member of the ball is itself a network of the class.",
+            "Best approximators are unique and bounded (Assumption 1). Without a continuous choice of "
+            "weights deep ReLU networks reach about twice this exponent.",
+            "The error is that of the hardest target of the Sobolev ball.",
+        ),
+        hard_family=target.is_hard_family,
+        resolution=target.resolution,
+    )
+
+
+def embedding_rate_fixed(
+    target: TheoremTarget, *, method: str | type = "Embedding", metric: str = "sup_error"
+) -> ScalingRate:
+    """Thm. 2: with an embedding of fixed dimension, N_q = Omega(eps^(-(m1 + m2))), however large e is.
+
+    Stated for r = 1 only; another smoothness raises `AnalysisError`.
+    """
+    _require_first_order("Thm. 2 (embedding_rate_fixed)", target)
+    dim = target.x_dim + target.conditioning_dim
+    return ScalingRate(
+        method=method,
+        bound="lower",
+        exponent=1 / dim,
+        metric=metric,
+        size="num_params_primary",
+        theorem=f"Thm. 2, {PAPER}",
+        statement=(
+            f"With an embedding of fixed dimension q needs N = Ω(ε^-{dim}): error ≥ c N^-{1 / dim:.3g}, "
+            "whatever the size of e."
+        ),
+        conditions=(
+            _ZERO_AT_ZERO,
+            _BOUNDED_SPECTRUM,
+            "The embedding's dimension stays fixed while N grows.",
+            "The error is that of the hardest target of W(1, m).",
+        ),
+        hard_family=target.is_hard_family,
+        resolution=target.resolution,
+    )
+
+
+def embedding_rate_growing(
+    target: TheoremTarget, *, method: str | type = "Embedding", metric: str = "sup_error"
+) -> ScalingRate:
+    """Thm. 3: even with a growing embedding, N_q = Omega(eps^(-min(m, 2 m1))).
+
+    Stated for r = 1 only; another smoothness raises `AnalysisError`. Weaker than Thm. 2 only when m2 > m1.
+    """
+    _require_first_order("Thm. 3 (embedding_rate_growing)", target)
+    power = min(target.x_dim + target.conditioning_dim, 2 * target.x_dim)
+    return ScalingRate(
+        method=method,
+        bound="lower",
+        exponent=1 / power,
+        metric=metric,
+        size="num_params_primary",
+        theorem=f"Thm. 3, {PAPER}",
+        statement=(
+            f"Even when the embedding's dimension may grow, q needs N = Ω(ε^-{power}): error ≥ c N^-{1 / power:.3g}."
+        ),
+        conditions=(
+            _ZERO_AT_ZERO,
+            _BOUNDED_SPECTRUM,
+            "The first layer of q has an L1 norm bounded by a constant.",
+            "The error is that of the hardest target of W(1, m).",
+        ),
+        hard_family=target.is_hard_family,
+        resolution=target.resolution,
+    )
+
+
+def hypernetwork_rate(
+    target: TheoremTarget, *, method: str | type = "Hypernetwork", metric: str = "sup_error"
+) -> ScalingRate:
+    """Thm. 4 (modularity): some g with N_g = O(eps^(-m1/r)) and a large enough f reach eps.
+
+    As a rate of the best error: at most c N_g^(-r/m1). The sketch in the main text prints m2 for m1 twice.
+    """
+    dim, r = target.x_dim, target.smoothness
+    return ScalingRate(
+        method=method,
+        bound="upper",
+        exponent=r / dim,
+        metric=metric,
+        size="num_params_primary",
+        theorem=f"Thm. 4, {PAPER}",
+        statement=(
+            f"A primary network of N = O(ε^-{dim / r:.3g}) is enough, f as large as needed: error ≤ c N^-{r / dim:.3g}."
+        ),
+        conditions=(
+            _ZERO_AT_ZERO,
+            "f is a ReLU network as large as needed; a small f may be what limits the error.",
+            "No y(., I) is itself a network of g's class.",
+        ),
+        hard_family=target.is_hard_family,
+        resolution=target.resolution,
+    )
+
+
+def total_rate(target: TheoremTarget, *, method: str | type = "Hypernetwork", metric: str = "sup_error") -> ScalingRate:
+    """Thm. 5: all parameters together, N_f = O(eps^(-m2/r) + eps^(-m1/r)) reach eps.
+
+    As a rate of the best error in the total count: at most c N^(-r / max(m1, m2)), against r / (m1 + m2) of
+    `plain_rate`.
+    """
+    dim, r = max(target.x_dim, target.conditioning_dim), target.smoothness
+    return ScalingRate(
+        method=method,
+        bound="upper",
+        exponent=r / dim,
+        metric=metric,
+        size="num_params_total",
+        theorem=f"Thm. 5, {PAPER}",
+        statement=(f"All parameters together, N = O(ε^-{dim / r:.3g}) is enough: error ≤ c N^-{r / dim:.3g}."),
+        conditions=(
+            _ZERO_AT_ZERO,
+            "The best weights of g depend on I through a continuous selector: a fixed number w of features "
+            "in the Sobolev ball, followed by a bounded linear map. General targets need not have one.",
+            "w is constant; the count grows as w^(1 + m2/r) otherwise.",
+        ),
+        hard_family=target.is_hard_family,
+        resolution=target.resolution,
+    )
+
+
+def modularity_ordering(
+    target: TheoremTarget | None = None,
+    *,
+    lower: str | type = "Hypernetwork",
+    higher: str | type = "Embedding",
+    metric: str = "sup_error",
+    at_each: str = "num_params_primary",
+) -> Ordering:
+    """Thms. 2 and 4 together: at equal primary size the hypernetwork errs less than the embedding method.
+
+    The theorems give this for large N and the hardest target; at a study's sizes it is a prediction.
+    """
+    rates = ""
+    if target is not None:
+        upper = target.smoothness / target.x_dim
+        both = target.smoothness / (target.x_dim + target.conditioning_dim)
+        rates = f" (best error of order N^-{upper:.3g} against N^-{both:.3g})"
+    return Ordering(
+        metric=metric,
+        lower=lower,
+        higher=higher,
+        at_each=at_each,
+        theorem=f"Thms. 2 and 4, {PAPER}",
+        statement=f"At equal primary size the hypernetwork errs less than the embedding method{rates}.",
+    )
+
+
+def _require_first_order(theorem: str, target: TheoremTarget) -> None:
+    if target.smoothness != 1:
+        raise AnalysisError(
+            f"{theorem} is stated for smoothness r = 1, and the target has r = {target.smoothness}. "
+            "Use a target of smoothness 1, or leave this claim out."
+        )

@@ -1,0 +1,38 @@
+"""The executor for debugging: packs one after another in this process, no Ray, no MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hyperscale.dispatch.executor import Events, Executor
+from hyperscale.dispatch.worker import PackWorker, default_device
+from hyperscale.packing import Pack
+
+SLICE_S = 0.5
+
+
+class InProcess(Executor):
+    """Trains packs one after another in the calling process, on one thread or on the GPU."""
+
+    name = "in-process"
+
+    def __init__(self, device: str | None = None) -> None:
+        self.device = device or default_device()
+
+    def workers(self) -> int:
+        """One pack at a time."""
+        return 1
+
+    def run(self, packs: Sequence[Pack], events: Events, checkpoints: Path) -> None:
+        """Train the packs in order; on stopping, save the running one's checkpoint."""
+        for index, pack in enumerate(packs):
+            worker = PackWorker(pack, device=self.device, checkpoints=checkpoints)
+            while not worker.done:
+                if events.stopping:
+                    worker.save()
+                    return
+                results = worker.advance(SLICE_S)
+                if results:
+                    events.ended(index, results)
+                events.progress(index, worker.fraction)

@@ -1,0 +1,263 @@
+"""The executor on Ray Tune: a Tune trial is a pack. The only file that imports Ray."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hyperscale.dispatch.executor import Events, Executor
+from hyperscale.dispatch.worker import PackWorker
+from hyperscale.errors import ResourceError
+from hyperscale.packing import Pack
+from hyperscale.trial import Trial, TrialResult, TrialStatus
+
+SLICE_S = 1.0
+_ENVIRONMENT = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_SLOW_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "60",
+    "TUNE_GLOBAL_CHECKPOINT_S": "60",
+    "RAY_AIR_NEW_OUTPUT": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "0",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resources:
+    """What one pack asks Ray for. Several packs share a GPU where ``gpus`` is a fraction."""
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+    def bundle(self) -> dict[str, float]:
+        """Return the resources as Ray names them."""
+        return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {})}
+
+
+class RayTune(Executor):
+    """Trains every pack as one Tune trial on reused actors, embedded in this machine or on a cluster.
+
+    ``address`` joins a running cluster (``auto``, ``host:6379``, ``ray://host:10001``). ``gpus_per_pack`` is None
+    for the default: a quarter of a GPU where the cluster has any, else none; above 1 it must be whole. A pack
+    whose worker dies is retried ``max_failures`` times from its last checkpoint.
+    """
+
+    name = "ray"
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        cpus_per_pack: float = 1.0,
+        gpus_per_pack: float | None = None,
+        max_failures: int = 2,
+    ) -> None:
+        self.address = address
+        self.cpus_per_pack = cpus_per_pack
+        self.gpus_per_pack = gpus_per_pack
+        self.max_failures = max_failures
+
+    def workers(self) -> int:
+        """One pack per requested share of this machine's cores; a joined cluster is not asked."""
+        return max(1, int((os.cpu_count() or 1) / self.cpus_per_pack))
+
+    def run(self, packs: Sequence[Pack], events: Events, checkpoints: Path) -> None:
+        """Start or join Ray, train the packs, and leave Ray as it was found."""
+        os.environ.update({name: os.environ.get(name, value) for name, value in _ENVIRONMENT.items()})
+        import ray
+
+        already = ray.is_initialized()
+        if not already:
+            self._connect()
+        scratch = Path(tempfile.mkdtemp(prefix="hyperscale-tune-"))
+        try:
+            resources = self._resources(ray.nodes())
+            _fit(packs, events, checkpoints, resources, self.max_failures, scratch)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+            if not already:
+                ray.shutdown()
+
+    def _connect(self) -> None:
+        import ray
+
+        options: dict[str, Any] = {
+            "log_to_driver": False,
+            "logging_level": "ERROR",
+            "configure_logging": True,
+        }
+        try:
+            if self.address:
+                ray.init(self.address, **options)
+            else:
+                ray.init(include_dashboard=False, num_cpus=os.cpu_count(), **options)
+        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+            where = f"at {self.address!r}" if self.address else "on this machine"
+            line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ResourceError(
+                f"Ray could not be reached {where}: {line}. Give --address of a running cluster "
+                "(auto, HOST:6379 or ray://HOST:10001), or leave it out to use this machine alone, "
+                "or use --executor in-process."
+            ) from error
+
+    def _resources(self, nodes: Sequence[Mapping[str, Any]]) -> Resources:
+        """Settle what a pack asks for, and check that some node can give it."""
+        alive = [node.get("Resources", {}) for node in nodes if node.get("Alive")]
+        most_gpus = max((node.get("GPU", 0.0) for node in alive), default=0.0)
+        gpus = self.gpus_per_pack if self.gpus_per_pack is not None else (0.25 if most_gpus else 0.0)
+        resources = Resources(cpus=self.cpus_per_pack, gpus=gpus)
+        wanted = resources.bundle()
+        if not any(all(node.get(name, 0.0) >= amount for name, amount in wanted.items()) for node in alive):
+            have = "; ".join(f"CPU {node.get('CPU', 0):g}, GPU {node.get('GPU', 0):g}" for node in alive) or "no node"
+            asked = ", ".join(f"{name} {amount:g}" for name, amount in wanted.items())
+            raise ResourceError(
+                f"A pack asks for {asked}, which no node of the cluster can ever give (nodes: {have}). Lower --cpus-per-pack or --gpus-per-pack, or join a larger cluster."
+            )
+        return resources
+
+
+def _trainable() -> type:
+    """Return the Tune trainable of packs; a function, because Ray may only be imported when it is used."""
+    from ray import tune
+
+    class PackTrainable(tune.Trainable):  # type: ignore[misc]
+        """Trains the pack whose number is in the trial's configuration, a slice per step."""
+
+        def setup(self, config: dict[str, Any], packs: Sequence[Pack], checkpoints: str) -> None:
+            import torch
+
+            self._packs, self._checkpoints = packs, checkpoints
+            self._device = "cuda" if torch.cuda.is_available() else "cpu"
+            self._begin(config)
+
+        def _begin(self, config: Mapping[str, Any]) -> None:
+            pack = self._packs[config["pack"]]
+            self._worker = PackWorker(pack, device=self._device, checkpoints=Path(self._checkpoints))
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self._begin(new_config)
+            return True
+
+        def step(self) -> dict[str, Any]:
+            results = self._worker.advance(SLICE_S)
+            data = [result.to_json() for result in results]
+            return {"results": data, "fraction": self._worker.fraction, "done": self._worker.done}
+
+        def cleanup(self) -> None:
+            if not self._worker.done:
+                self._worker.save()
+
+        def save_checkpoint(self, checkpoint_dir: str) -> None:
+            """Keep nothing here: pack checkpoints lie in the store, where the next driver finds them too."""
+
+        def load_checkpoint(self, checkpoint: Any) -> None:
+            """Take up nothing: the worker finds its own checkpoint."""
+
+    return PackTrainable
+
+
+def _callback(events: Events, reported: set[int]) -> Any:
+    """Return the Tune callback that hands results to the driver as they arrive."""
+    from ray import tune
+
+    class Report(tune.Callback):  # type: ignore[misc]
+        def on_trial_result(self, *, trial: Any, result: dict[str, Any], **_: Any) -> None:
+            index = trial.config["pack"]
+            if result.get("results"):
+                events.ended(index, [TrialResult.from_json(data) for data in result["results"]])
+            if result.get("done"):
+                reported.add(index)
+            events.progress(index, float(result.get("fraction", 0.0)))
+
+    return Report()
+
+
+def _stopper(events: Events) -> Any:
+    from ray import tune
+
+    class Stop(tune.Stopper):  # type: ignore[misc]
+        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002
+            return False
+
+        def stop_all(self) -> bool:
+            return events.stopping
+
+    return Stop()
+
+
+def _pickle_study_modules_by_value(packs: Sequence[Pack]) -> None:
+    """Let workers have classes that a study file defines itself (a target, an optimiser)."""
+    from ray import cloudpickle
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("hyperscale_study_") and packs:
+            cloudpickle.register_pickle_by_value(module)
+
+
+def _fit(
+    packs: Sequence[Pack],
+    events: Events,
+    checkpoints: Path,
+    resources: Resources,
+    max_failures: int,
+    scratch: Path,
+) -> None:
+    """Run all packs through one Tuner and report what its workers could not."""
+    from ray import tune
+
+    _pickle_study_modules_by_value(packs)
+    reported: set[int] = set()
+    trainable = tune.with_parameters(_trainable(), packs=list(packs), checkpoints=str(checkpoints))
+    trainable = tune.with_resources(trainable, tune.PlacementGroupFactory([resources.bundle()]))
+    tuner = tune.Tuner(
+        trainable,
+        param_space={"pack": tune.grid_search(list(range(len(packs))))},
+        tune_config=tune.TuneConfig(reuse_actors=True, trial_name_creator=_pack_name, trial_dirname_creator=_pack_name),
+        run_config=tune.RunConfig(
+            name="packs",
+            storage_path=str(scratch),
+            verbose=0,
+            stop=_stopper(events),
+            callbacks=[_callback(events, reported)],
+            failure_config=tune.FailureConfig(max_failures=max_failures),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
+    )
+    with contextlib.redirect_stdout(sys.stderr):
+        grid = tuner.fit()
+    if events.stopping:
+        return
+    for result in grid:
+        index = result.config["pack"]
+        if index not in reported:
+            reason = _reason(result.error, max_failures)
+            events.ended(index, [_lost(trial, reason) for trial in packs[index].trials])
+
+
+def _pack_name(trial: Any) -> str:
+    return f"pack_{trial.config['pack']:05d}"
+
+
+def _reason(error: BaseException | None, max_failures: int) -> str:
+    text = str(error).strip().splitlines()[-1][:300] if error and str(error).strip() else "no result came back"
+    return f"its worker was lost {max_failures + 1} times: {text}"
+
+
+def _lost(trial: Trial, reason: str) -> TrialResult:
+    return TrialResult(
+        digest=trial.digest,
+        setting_digest=trial.setting.digest(),
+        seed=trial.seed,
+        status=TrialStatus.FAILED,
+        reason=reason,
+    )

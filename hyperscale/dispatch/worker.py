@@ -1,0 +1,172 @@
+"""Training one pack wherever an executor puts it: slices, checkpoints, and failures that stay small."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import platform
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import hyperscale
+from hyperscale.packing import Pack
+from hyperscale.settings.setting import Outcome, PackRun
+from hyperscale.trial import Trial, TrialResult, TrialStatus
+
+CHECKPOINT_INTERVAL_S = 30.0
+
+
+@functools.lru_cache(maxsize=8)
+def _environment(device: str) -> dict[str, Any]:
+    """Return the part of the provenance that is the same for every trial of a process."""
+    hardware = platform.machine()
+    with contextlib.suppress(OSError):
+        names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+        hardware = names[0].split(":", 1)[1].strip() if names else hardware
+    if device.startswith("cuda"):
+        hardware = torch.cuda.get_device_name(device)
+    versions = {
+        "hyperscale": hyperscale.__version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }
+    return {"device": device, "hardware": hardware, "versions": versions}
+
+
+def default_device() -> str:
+    """Return ``cuda`` where there is a GPU, else ``cpu``."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+class PackWorker:
+    """Trains one pack in slices and hands back every trial's result exactly once.
+
+    When a pack of several fails or does not fit in memory it is halved and the halves are tried, down to single
+    trials, so that one bad trial takes nobody along. A checkpoint is written to ``checkpoints`` every
+    `CHECKPOINT_INTERVAL_S` seconds, and taken up by whoever trains the same pack next.
+    """
+
+    def __init__(self, pack: Pack, *, device: str = "cpu", checkpoints: Path | None = None) -> None:
+        if device == "cpu":
+            torch.set_num_threads(1)  # sums differ in the last bits between one thread and several
+        self.pack = pack
+        self.device = device
+        self.checkpoints = checkpoints
+        self._waiting: list[Pack] = [pack]
+        self._run: PackRun | None = None
+        self._ended = 0
+        self._elapsed_s = 0.0
+        self._saved_at = time.monotonic()
+
+    @property
+    def done(self) -> bool:
+        """Whether every trial has a result."""
+        return self._run is None and not self._waiting
+
+    @property
+    def fraction(self) -> float:
+        """The part of the work that is done, between 0 and 1."""
+        running = 0.0
+        if self._run is not None:
+            running = len(self._waiting[0].trials) * self._run.step / self._run.num_steps
+        return (self._ended + running) / len(self.pack.trials)
+
+    def advance(self, max_seconds: float) -> list[TrialResult]:
+        """Work for about ``max_seconds`` and return the results of the trials that ended."""
+        current = self._waiting[0]
+        started = time.monotonic()
+        try:
+            if self._run is None:
+                self._run = self._start(current)
+            outcomes = self._run.outcomes() if self._run.advance(max_seconds) else None
+            self._elapsed_s += time.monotonic() - started
+        except Exception as error:  # noqa: BLE001  (whatever a trial raises becomes its status, never the driver's)
+            return self._fail(current, error)
+        if outcomes is None:
+            if time.monotonic() - self._saved_at > CHECKPOINT_INTERVAL_S:
+                self.save()
+            return []
+        return self._finish(current, outcomes)
+
+    def _start(self, pack: Pack) -> PackRun:
+        self._elapsed_s = 0.0
+        self._saved_at = time.monotonic()
+        members = [(trial.setting, trial.seed) for trial in pack.trials]
+        run = pack.trials[0].setting.start(members, self.device)
+        path = self._checkpoint(pack)
+        if path is not None and path.exists():
+            try:
+                state = torch.load(path, map_location=self.device, weights_only=True)
+                run.restore(state["run"])
+                self._elapsed_s = float(state["elapsed_s"])
+            except Exception:  # noqa: BLE001  (a damaged checkpoint costs time, never a result)
+                path.unlink(missing_ok=True)
+                run = pack.trials[0].setting.start(members, self.device)
+        return run
+
+    def _checkpoint(self, pack: Pack) -> Path | None:
+        return None if self.checkpoints is None else self.checkpoints / f"{pack.digest}.pt"
+
+    def save(self) -> None:
+        """Write a checkpoint now, atomically; a store that cannot be written to is not the trial's fault."""
+        self._saved_at = time.monotonic()
+        path = self._checkpoint(self._waiting[0]) if self._waiting else None
+        if path is None or self._run is None:
+            return
+        with contextlib.suppress(OSError, RuntimeError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft = path.with_suffix(f".{os.getpid()}.tmp")
+            torch.save({"run": self._run.state(), "elapsed_s": self._elapsed_s}, draft)
+            draft.replace(path)
+
+    def _finish(self, pack: Pack, outcomes: list[Outcome]) -> list[TrialResult]:
+        share = self._elapsed_s / len(pack.trials)
+        results = [self._result(t, o, share, pack) for t, o in zip(pack.trials, outcomes, strict=True)]
+        self._drop(pack)
+        return results
+
+    def _drop(self, pack: Pack) -> None:
+        """Forget the current pack. The whole pack's checkpoint stays until the driver has its results."""
+        path = self._checkpoint(pack)
+        if path is not None and pack is not self.pack:
+            path.unlink(missing_ok=True)
+        self._run = None
+        self._waiting.pop(0)
+        self._ended += len(pack.trials)
+
+    def _fail(self, pack: Pack, error: Exception) -> list[TrialResult]:
+        """Halve a failing pack; a single failing trial ends with a reason."""
+        self._run = None
+        out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "out of memory" in str(error).lower()
+        if self.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+        if len(pack.trials) > 1:
+            self._waiting[:1] = pack.halves()
+            return []
+        status = TrialStatus.OUT_OF_MEMORY if out_of_memory else TrialStatus.FAILED
+        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0][:500]
+        elapsed, outcome = self._elapsed_s, Outcome(status=status, reason=reason)
+        self._drop(pack)
+        return [self._result(pack.trials[0], outcome, elapsed, pack)]
+
+    def _result(self, trial: Trial, outcome: Outcome, wall_time_s: float, pack: Pack) -> TrialResult:
+        return TrialResult(
+            digest=trial.digest,
+            setting_digest=trial.setting.digest(),
+            seed=trial.seed,
+            status=TrialStatus(outcome.status),
+            reason=outcome.reason,
+            metrics=dict(outcome.metrics),
+            curves=dict(outcome.curves),
+            provenance={
+                "wall_time_s": round(wall_time_s, 6),
+                "pack_size": len(pack.trials),
+                "ended_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                **_environment(self.device),
+            },
+        )

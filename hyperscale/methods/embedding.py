@@ -1,0 +1,104 @@
+"""q(x, e(I)): a network e embeds the conditioning input, the primary network q sees x beside the embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from hyperscale.errors import check_choice, check_integer
+from hyperscale.methods.method import ConditionedMethod, Dims
+from hyperscale.networks.activations import activation_function
+from hyperscale.networks.initialization import initialize
+from hyperscale.networks.mlp import Shape, evaluate, linear, spectral_complexity
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Embedding(ConditionedMethod):
+    """The embedding method h(x, I) = q([x, e(I)]) of "On the Modularity of Hypernetworks" (2020).
+
+    It is the hypernetwork whose f gives only the first layer's biases: the embedding enters q's first layer
+    additively, ``W_x x + W_e e(I)``, and is computed once per I.
+    """
+
+    embedding_dim: int
+    initialization: Literal["default", "he_uniform"] = "default"
+
+    def __post_init__(self) -> None:
+        """Check the fields, the embedding size among them."""
+        ConditionedMethod.__post_init__(self)
+        check_integer("Embedding.embedding_dim", self.embedding_dim, 1)
+        check_choice("Embedding.initialization", self.initialization, ("default", "he_uniform"))
+
+    def primary_shape(self, dims: Dims) -> Shape:
+        """Return q's shape: its input is x beside e(I)."""
+        sizes = (dims.x_dim + self.embedding_dim, *self.primary_widths, dims.output_dim)
+        return Shape(sizes=sizes, biases=self.primary_biases())
+
+    def e_shape(self, dims: Dims) -> Shape:
+        """Return e's shape: ``embedding_dim`` outputs."""
+        return self.conditioning_shape(dims, self.embedding_dim)
+
+    def num_params_primary(self, dims: Dims) -> int:
+        """Return N_q."""
+        return self.primary_shape(dims).num_params
+
+    def num_params_total(self, dims: Dims) -> int:
+        """Return N_e + N_q."""
+        return self.e_shape(dims).num_params + self.primary_shape(dims).num_params
+
+    def multiply_adds(self, dims: Dims, instances: int, points: int) -> float:
+        """Return the multiply-adds of e and q's embedding part once per I, the rest of q once per x."""
+        primary = self.primary_shape(dims)
+        first = self.embedding_dim * primary.sizes[1]
+        per_instance = self.e_shape(dims).num_weights + first
+        return instances * (per_instance + float(points) * (primary.num_weights - first))
+
+    def num_activations(self, dims: Dims, instances: int, points: int) -> int:
+        """Add e's hidden layers and the embeddings."""
+        embedded = instances * (2 * sum(self.widths) + 2 * self.embedding_dim)
+        return ConditionedMethod.num_activations(self, dims, instances, points) + embedded
+
+    def initialize(self, dims: Dims, seeds: Sequence[int]) -> Tensor:
+        """Return e's then q's initial parameters, float64 [len(seeds), N_e + N_q]."""
+        networks = ((self.e_shape(dims), "e"), (self.primary_shape(dims), "q"))
+        return torch.cat([initialize(shape, seeds, label, self.initialization) for shape, label in networks], dim=-1)
+
+    def _split(self, dims: Dims, params: Tensor) -> tuple[Tensor, Tensor]:
+        e_params, q_params = params.split([self.e_shape(dims).num_params, self.num_params_primary(dims)], dim=-1)
+        return e_params, q_params
+
+    def evaluate(self, dims: Dims, params: Tensor, x: Tensor, conditioning: Tensor) -> Tensor:
+        """Return q([x, e(I)]), [members, instances, points, output_dim]."""
+        activation = activation_function(self.activation)
+        e_params, q_params = self._split(dims, params)
+        embedded = evaluate(self.e_shape(dims).split(e_params), self.encode(conditioning), activation)
+        (weight, bias), *rest = self.primary_shape(dims).split(q_params)
+        weight_x, weight_e = weight.split([dims.x_dim, self.embedding_dim], dim=-2)
+        shift = linear(embedded, (weight_e, bias)).unsqueeze(-2)
+        first = x.flatten(1, 2) @ weight_x
+        hidden = first.unflatten(1, x.shape[1:3]) + shift
+        if not rest:
+            return hidden
+        hidden = activation(hidden).flatten(1, 2)
+        return evaluate(rest, hidden, activation).unflatten(1, x.shape[1:3])
+
+    def spectral_complexities(self, dims: Dims, params: Tensor, conditioning: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
+        """Return C(e) and C(q), each [members]."""
+        e_params, q_params = self._split(dims, params)
+        return {
+            "spectral_complexity_primary": spectral_complexity(
+                self.primary_shape(dims).split(q_params), self.activation
+            ),
+            "spectral_complexity_conditioning": spectral_complexity(
+                self.e_shape(dims).split(e_params), self.activation
+            ),
+        }
+
+    def columns(self) -> dict[str, str | int | float]:
+        """Add the embedding size."""
+        row = {**ConditionedMethod.columns(self), "embedding_dim": self.embedding_dim}
+        return {**row, "initialization": self.initialization}

@@ -1,0 +1,168 @@
+"""What every method offers: exact parameter counts, initial parameters, and a stacked forward pass."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from torch import Tensor
+
+from hyperscale.errors import StudyError, check_choice, check_integer
+from hyperscale.networks.activations import ACTIVATIONS, Activation
+from hyperscale.networks.encoders import HatEncoder
+from hyperscale.networks.mlp import Shape
+
+Bias = Literal["none", "f_only", "primary_only", "hidden", "all"]
+_BIAS: dict[str, tuple[bool, bool, bool, bool]] = {
+    # conditioning network: hidden, last; primary network: hidden, last
+    "none": (False, False, False, False),
+    "f_only": (True, True, False, False),
+    "primary_only": (False, False, True, False),
+    "hidden": (True, False, True, False),
+    "all": (True, True, True, True),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dims:
+    """The dimensions of a task: m1 = ``x_dim``, m2 = ``conditioning_dim``, and the number of outputs."""
+
+    x_dim: int
+    conditioning_dim: int
+    output_dim: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Method(ABC):
+    """A way to compute h(x, I). Subclasses are frozen; all of their fields are part of a setting's identity.
+
+    ``primary_widths`` are the hidden widths of the network that sees x. ``bias`` says which layers have one:
+    ``none`` (the counting formulas of "On the Modularity of Hypernetworks"), ``f_only`` (only the network that
+    sees I), ``primary_only`` (only the hidden layers of the primary network: Theorem 2's e has zero biases),
+    ``hidden`` (every layer but each network's last: the paper's network class), ``all``.
+    """
+
+    primary_widths: tuple[int, ...]
+    activation: Activation = "relu"
+    bias: Bias = "none"
+
+    def __post_init__(self) -> None:
+        """Normalise widths to tuples and check every field."""
+        place = type(self).__name__
+        for field in fields(self):
+            if field.name.endswith("widths"):
+                object.__setattr__(self, field.name, check_widths(f"{place}.{field.name}", getattr(self, field.name)))
+        check_choice(f"{place}.activation", self.activation, ACTIVATIONS)
+        check_choice(f"{place}.bias", self.bias, _BIAS)
+
+    @property
+    def name(self) -> str:
+        """The method's name in claims, tables and legends."""
+        return type(self).__name__
+
+    def primary_biases(self) -> tuple[bool, ...]:
+        """Return which layers of the primary network have a bias."""
+        _, _, hidden, last = _BIAS[self.bias]
+        return (hidden,) * len(self.primary_widths) + (last,)
+
+    @abstractmethod
+    def num_params_primary(self, dims: Dims) -> int:
+        """Return N_g or N_q: the parameters of the network that sees x."""
+
+    @abstractmethod
+    def num_params_total(self, dims: Dims) -> int:
+        """Return the number of trained parameters."""
+
+    @abstractmethod
+    def multiply_adds(self, dims: Dims, instances: int, points: int) -> float:
+        """Return the multiply-adds of one forward pass on ``instances`` values of I with ``points`` x each."""
+
+    @abstractmethod
+    def initialize(self, dims: Dims, seeds: Sequence[int]) -> Tensor:
+        """Return initial parameters, float64 [len(seeds), num_params_total]."""
+
+    @abstractmethod
+    def evaluate(self, dims: Dims, params: Tensor, x: Tensor, conditioning: Tensor) -> Tensor:
+        """Return h(x, I), [members, instances, points, output_dim].
+
+        ``params`` [members, num_params_total], ``x`` [members, instances, points, x_dim],
+        ``conditioning`` [members, instances, conditioning_dim].
+        """
+
+    @abstractmethod
+    def spectral_complexities(self, dims: Dims, params: Tensor, conditioning: Tensor) -> dict[str, Tensor]:
+        """Return spectral complexities by name, each [members]; the primary's is the largest over I."""
+
+    def num_activations(self, dims: Dims, instances: int, points: int) -> int:
+        """Return how many numbers one member's forward pass keeps for the backward pass (for memory)."""
+        return instances * points * (dims.x_dim + 2 * sum(self.primary_widths) + 2 * dims.output_dim)
+
+    def columns(self) -> dict[str, str | int | float]:
+        """Return the method's fields for tables: widths as text, widest layer and depth as numbers."""
+        row: dict[str, str | int | float] = {
+            "method": self.name,
+            "activation": self.activation,
+            "bias": self.bias,
+        }
+        row["primary_widths"] = widths_text(self.primary_widths)
+        row["primary_width"] = max(self.primary_widths, default=0)
+        row["primary_depth"] = len(self.primary_widths) + 1
+        return row
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConditionedMethod(Method):
+    """A method with a network of its own for I: f of the hypernetwork, e of the embedding method.
+
+    ``widths`` are that network's hidden widths, so its depth is ``len(widths) + 1`` weight layers.
+    """
+
+    widths: tuple[int, ...] = ()
+    encoder: HatEncoder | None = None
+
+    def __post_init__(self) -> None:
+        """Check the fields, the encoder among them."""
+        Method.__post_init__(self)
+        if self.encoder is not None and not isinstance(self.encoder, HatEncoder):
+            raise StudyError(f"{self.name}.encoder is {self.encoder!r}; allowed: None or HatEncoder(knots=...).")
+
+    def conditioning_shape(self, dims: Dims, num_outputs: int) -> Shape:
+        """Return the shape of the network that sees I, encoded or not, and gives ``num_outputs`` numbers."""
+        hidden, last, _, _ = _BIAS[self.bias]
+        features = dims.conditioning_dim if self.encoder is None else self.encoder.num_features(dims.conditioning_dim)
+        biases = (hidden,) * len(self.widths) + (last,)
+        return Shape(sizes=(features, *self.widths, num_outputs), biases=biases)
+
+    def encode(self, conditioning: Tensor) -> Tensor:
+        """Apply the encoder, if there is one, to I [..., conditioning_dim]."""
+        return conditioning if self.encoder is None else self.encoder.encode(conditioning)
+
+    def columns(self) -> dict[str, str | int | float]:
+        """Add the depth and widths of the network that sees I."""
+        row = Method.columns(self)
+        row["widths"] = widths_text(self.widths)
+        row["width"] = max(self.widths, default=0)
+        row["depth"] = len(self.widths) + 1
+        if self.encoder is not None:
+            row["encoder"] = f"hat({self.encoder.knots})"
+        return row
+
+
+def widths_text(widths: tuple[int, ...]) -> str:
+    """Return hidden widths for reading: ``-`` for none, ``[100 x 8]`` for eight times 100, else ``[8, 16]``."""
+    if not widths:
+        return "-"
+    if len(widths) > 1 and len(set(widths)) == 1:
+        return f"[{widths[0]} x {len(widths)}]"
+    return str(list(widths))
+
+
+def check_widths(place: str, given: object) -> tuple[int, ...]:
+    """Return hidden widths as a tuple of positive integers, or raise `StudyError`."""
+    if isinstance(given, str) or not isinstance(given, list | tuple | range):
+        raise StudyError(f"{place} is {given!r}; allowed: a tuple of whole numbers such as (16,) or (100, 100).")
+    for width in given:
+        check_integer(place, width, 1)
+    return tuple(given)

@@ -1,0 +1,74 @@
+"""g_I fitted to each y_I alone: what modularity compares a hypernetwork with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hyperscale.errors import check_integer
+from hyperscale.methods.method import Dims, Method
+from hyperscale.networks.activations import activation_function
+from hyperscale.networks.initialization import initialize
+from hyperscale.networks.mlp import Shape, evaluate, spectral_complexity
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PerInstance(Method):
+    """A separate primary network g_I for each of ``num_instances`` fixed values of I.
+
+    The values form an equispaced grid of [-1, 1]^conditioning_dim with ``num_instances`` per dimension. Each
+    network sees its own y(., I) only, so ``sup_error`` is a trained upper bound of
+    sup_I inf_g sup_x abs(g - y) over that grid: the error Theorem 4 lets a hypernetwork come near.
+    """
+
+    num_instances: int = 33
+
+    def __post_init__(self) -> None:
+        """Check the fields, the number of instances among them."""
+        Method.__post_init__(self)
+        check_integer("PerInstance.num_instances", self.num_instances, 2)
+
+    def instances(self, dims: Dims) -> Tensor:
+        """Return the grid of conditioning inputs, float64 [num_instances ** conditioning_dim, conditioning_dim]."""
+        axis = torch.linspace(-1, 1, self.num_instances, dtype=torch.float64)
+        return torch.cartesian_prod(*[axis] * dims.conditioning_dim).reshape(-1, dims.conditioning_dim)
+
+    def primary_shape(self, dims: Dims) -> Shape:
+        """Return g's shape."""
+        return Shape(sizes=(dims.x_dim, *self.primary_widths, dims.output_dim), biases=self.primary_biases())
+
+    def num_params_primary(self, dims: Dims) -> int:
+        """Return N_g, the parameters of one instance's network."""
+        return self.primary_shape(dims).num_params
+
+    def num_params_total(self, dims: Dims) -> int:
+        """Return N_g times the number of instances."""
+        return self.num_params_primary(dims) * int(self.num_instances**dims.conditioning_dim)
+
+    def multiply_adds(self, dims: Dims, instances: int, points: int) -> float:
+        """Return the multiply-adds of each instance's network on its points."""
+        return float(instances) * points * self.primary_shape(dims).num_weights
+
+    def initialize(self, dims: Dims, seeds: Sequence[int]) -> Tensor:
+        """Return initial parameters, float64 [len(seeds), num_instances * N_g]: every g_I its own draw."""
+        count = int(self.num_instances**dims.conditioning_dim)
+        shape = self.primary_shape(dims)
+        return torch.cat([initialize(shape, seeds, f"g{index}") for index in range(count)], dim=-1)
+
+    def evaluate(self, dims: Dims, params: Tensor, x: Tensor, conditioning: Tensor) -> Tensor:
+        """Return g_I(x), [members, instances, points, output_dim]; the instances must be the method's own grid."""
+        assert conditioning.shape[1] == self.num_instances**dims.conditioning_dim
+        theta = params.unflatten(-1, (conditioning.shape[1], -1))
+        return evaluate(self.primary_shape(dims).split(theta), x, activation_function(self.activation))
+
+    def spectral_complexities(self, dims: Dims, params: Tensor, conditioning: Tensor) -> dict[str, Tensor]:
+        """Return the largest C(g_I), [members]."""
+        layers = self.primary_shape(dims).split(params.unflatten(-1, (conditioning.shape[1], -1)))
+        return {"spectral_complexity_primary": spectral_complexity(layers, self.activation).amax(dim=-1)}
+
+    def columns(self) -> dict[str, str | int | float]:
+        """Add the number of instances."""
+        return {**Method.columns(self), "num_instances": self.num_instances}

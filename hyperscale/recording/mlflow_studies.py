@@ -1,0 +1,155 @@
+"""Studies as MLflow experiments: opening one, finding one, searching its runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hyperscale.errors import RecordingError
+from hyperscale.recording import mlflow_layout as layout
+from hyperscale.recording.mlflow_connection import (
+    check_writable,
+    connect,
+    masked,
+    scheme,
+    sqlite_path,
+    translated,
+)
+from hyperscale.recording.mlflow_views import TRIALS, changed_by_hand, view_address, view_tags
+from hyperscale.study import StudyFile
+from hyperscale.trial import TrialRecord
+
+if TYPE_CHECKING:
+    from mlflow.entities import Experiment, Run
+    from mlflow.tracking import MlflowClient
+
+NOTE = "mlflow.note.content"
+_PAGE = 1000
+_SHOWN = ("num_params_primary", "lr")
+
+
+class MlflowStudies:
+    """The experiments of a tracking store. The base of `MlflowStore`, which says what the methods promise."""
+
+    def __init__(self, tracking_uri: str, artifact_root: Path | str | None = None) -> None:
+        scheme(tracking_uri)
+        path = sqlite_path(tracking_uri)
+        if artifact_root is None and path is not None:
+            artifact_root = path.resolve().parent / "artifacts"
+        self.tracking_uri = tracking_uri
+        self.notices: list[str] = []
+        self._artifact_root = None if artifact_root is None else str(artifact_root)
+        self._connection: MlflowClient | None = None
+        self._experiments: dict[str, str] = {}
+        self._shown: dict[str, tuple[str, ...]] = {}
+        self._places: dict[str, dict[object, int]] = {}
+
+    def _client(self, *, create: bool = False) -> MlflowClient:
+        if self._connection is None:
+            self._connection = connect(self.tracking_uri, create=create)
+        return self._connection
+
+    def open_study(self, study_file: StudyFile) -> str:
+        """Create or take up the study's experiment, with its description and saved views; return its id.
+
+        A deleted experiment of that name is restored.
+        """
+        study = study_file.study
+        columns = [setting.columns() for setting in study.settings]
+        self._shown[study.name] = layout.name_columns(columns)
+        self._places[study.name] = {
+            **{setting.digest(): index for index, setting in enumerate(study.settings)},
+            **{seed: index for index, seed in enumerate(study.seeds)},
+        }
+        client = self._client(create=True)
+        check_writable(self.tracking_uri)
+        with translated(self.tracking_uri):
+            found = client.get_experiment_by_name(study.name)
+            if found is None:
+                location = self._artifact_location(study.name)
+                found = client.get_experiment(client.create_experiment(study.name, location))
+            elif found.lifecycle_stage == "deleted":
+                client.restore_experiment(found.experiment_id)
+            wanted = {NOTE: layout.clip(study_file.description)}
+            wanted |= {"mlflow.experimentKind": "custom_model_development"}
+            wanted |= view_tags(study.metrics, _view_columns(columns), found.creation_time or 1)
+            self._set_tags(found, wanted)
+        self._experiments[study.name] = str(found.experiment_id)
+        return self._experiments[study.name]
+
+    def _artifact_location(self, study_name: str) -> str | None:
+        root = self._artifact_root
+        if root is None:
+            return None
+        return f"{root.rstrip('/')}/{study_name}" if "://" in root else (Path(root).resolve() / study_name).as_uri()
+
+    def _set_tags(self, found: Experiment, wanted: Mapping[str, str]) -> None:
+        for name, value in wanted.items():
+            old = found.tags.get(name)
+            by_hand = old is not None and "sharedViewState" in name and changed_by_hand(old)
+            if value and old != value and not by_hand:
+                self._client().set_experiment_tag(found.experiment_id, name, value)
+
+    def _experiment(self, study_name: str) -> str:
+        if study_name not in self._experiments:
+            with translated(self.tracking_uri):
+                found = self._client().get_experiment_by_name(study_name)
+            if found is None:
+                raise RecordingError(
+                    f"MLflow at {masked(self.tracking_uri)} has no study {study_name!r}. "
+                    "Check the name and the address, or run the study first."
+                )
+            self._experiments[study_name] = str(found.experiment_id)
+        return self._experiments[study_name]
+
+    def _search(self, experiment: str, query: str, order: str | None = None) -> list[Run]:
+        found: list[Run] = []
+        token: str | None = None
+        while True:
+            page = self._client().search_runs(
+                [experiment], query, max_results=_PAGE, order_by=[order] if order else None, page_token=token
+            )
+            found.extend(page)
+            token = page.token
+            if not token:
+                return found
+
+    def _log(self, run_id: str, points: Iterable[layout.Point], params: Mapping[str, str], timestamp_ms: int) -> None:
+        from mlflow.entities import Metric, Param
+
+        values = [Metric(point.key, point.value, timestamp_ms, point.step) for point in points]
+        self._client().log_batch(run_id, values, [Param(name, text) for name, text in params.items()])
+
+    def _keep_artifact(self, run_id: str, text: str, name: str) -> None:
+        """Store a text artifact. Failing to is worth a notice only: trials matter more."""
+        try:
+            self._client().log_text(run_id, text, name)
+        except Exception as error:  # noqa: BLE001  (artifact stores raise whatever their library raises)
+            reason = " ".join(str(error).split())[:300]
+            self.notices.append(f"MLflow could not store the artifact {name}: {reason}")
+
+    def _name(self, study_name: str, record: TrialRecord) -> str:
+        return layout.run_name(record, self._shown.get(study_name, _SHOWN))
+
+    def _order(self, study_name: str, record: TrialRecord) -> tuple[int, int]:
+        places = self._places.get(study_name, {})
+        last = len(places)
+        return places.get(record.result.setting_digest, last), places.get(record.result.seed, last)
+
+    def address(self, study_name: str, base: str, view: str = TRIALS) -> str:
+        """Return the address of a study's saved view (`TRIALS` or `SCALING`) in the UI at ``base``."""
+        return view_address(base, self._experiment(study_name), view)
+
+
+def _view_columns(columns: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the params worth a column in the runs table: method, size, learning rate, what else differs."""
+    first = [name for name in ("method", "num_params_primary", "lr") if any(name in row for row in columns)]
+    others = (name for name in layout.varying_columns(columns) if not name.startswith("log10_"))
+    return [*first, *(name for name in others if name not in first)]
+
+
+def now_ms() -> int:
+    """Return the time in milliseconds since the epoch, as MLflow counts it."""
+    return round(time.time() * 1000)

@@ -1,0 +1,205 @@
+"""Saved views of a study in the MLflow UI, and how to start that UI on a store.
+
+A saved view is an experiment tag whose name ends in its key; the UI opens it by ``viewStateShareKey=<key>``
+and lists it under its name. MLflow does not document the format, so a test pins what is written here, and a
+view that someone changed in the UI is left alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sys
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from hyperscale.recording.mlflow_connection import connect, scheme
+
+TRIALS = "trials"
+SCALING = "scaling"
+_TAG = "mlflow.sharedViewState."
+_MODES = {TRIALS: "TABLE", SCALING: "CHART"}
+_MAX_COLUMNS = 12
+_NAME_WIDTH = 290
+
+
+def view_tags(metrics: Sequence[str], columns: Sequence[str], created_ms: int) -> dict[str, str]:
+    """Return the experiment tags that seed both views.
+
+    ``metrics`` are the study's, most important first; ``columns`` the params worth a column, in order.
+    """
+    trials = _trials_state(metrics, columns)
+    scaling = _scaling_state(metrics)
+    return {
+        f"{_TAG}{TRIALS}": _envelope(f"Trials by {metrics[0]}", trials, created_ms),
+        f"{_TAG}{SCALING}": _envelope(f"{metrics[0]} against N", scaling, created_ms),
+    }
+
+
+def changed_by_hand(value: str) -> bool:
+    """Whether someone saved over a seeded view in the UI."""
+    try:
+        envelope = json.loads(value)
+        return bool(envelope["createdAt"] != envelope["updatedAt"])
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def read_view(value: str) -> tuple[str, dict[str, Any]]:
+    """Return the name and the state of a view tag; the inverse of what `view_tags` writes."""
+    envelope = json.loads(value)
+    packed = envelope["state"].removeprefix("deflate;")
+    return envelope["name"], json.loads(zlib.decompress(base64.b64decode(packed)))
+
+
+def _envelope(name: str, state: Mapping[str, Any], created_ms: int) -> str:
+    packed = "deflate;" + base64.b64encode(zlib.compress(json.dumps(state).encode(), 9)).decode()
+    return json.dumps({"name": name, "createdAt": created_ms, "updatedAt": created_ms, "state": packed})
+
+
+def _column(group: str, name: str) -> str:
+    return f"{group}.`{name}`"
+
+
+def _trials_state(metrics: Sequence[str], columns: Sequence[str]) -> dict[str, Any]:
+    first, others = columns[:3], columns[3:_MAX_COLUMNS]
+    shown = [*(_column("params", name) for name in first), _column("tags", "seed")]
+    shown += [_column("metrics", name) for name in metrics[:4]]
+    shown += [_column("tags", "status"), *(_column("params", name) for name in others)]
+    shown += [_column("metrics", "wall_time_s")]
+    charts = [_line("train_loss", "Training loss", log_steps=True)]
+    charts += [_scatter(name) for name in metrics[:2]]
+    return {
+        "searchFilter": 'tags.kind = "trial"',
+        "orderByKey": _column("metrics", metrics[0]),
+        "orderByAsc": True,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        **_table(shown),
+        "runsHiddenMode": "SHOW_ALL",
+        **_charts("Trials", charts),
+    }
+
+
+def _scaling_state(metrics: Sequence[str]) -> dict[str, Any]:
+    shown = [_column("tags", "method"), *(_column("tags", f"slope of {name}") for name in metrics[:4])]
+    charts = [_line(f"scaling/{name}", f"{name} against N", log_steps=True) for name in metrics[:4]]
+    return {
+        "searchFilter": 'tags.kind = "curve"',
+        "orderByKey": "attributes.start_time",
+        "orderByAsc": True,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        **_table(shown),
+        "runsHiddenMode": "SHOW_ALL",
+        **_charts("Error against N (the step is N)", charts),
+    }
+
+
+def _table(shown: list[str]) -> dict[str, Any]:
+    """Choose the columns, their order and widths; the run's name gets room to be read."""
+    name = _column("attributes", "Run Name")
+    widths = {name: _NAME_WIDTH, **{column: max(90, 8 * len(column) - 60) for column in shown}}
+    return {"selectedColumns": shown, "columnOrder": [name, *shown], "columnWidths": widths}
+
+
+def _charts(section: str, charts: list[dict[str, Any]]) -> dict[str, Any]:
+    key = f"hyperscale-{section}"
+    return {
+        "compareRunSections": [
+            {
+                "uuid": key,
+                "name": section,
+                "display": True,
+                "isReordered": False,
+                "deleted": False,
+                "isGenerated": False,
+                "columns": 2,
+                "cardHeight": 420,
+            }
+        ],
+        "compareRunCharts": [{**chart, "metricSectionId": key} for chart in charts],
+        "isAccordionReordered": True,
+        "hideEmptyCharts": True,
+        "groupBy": None,
+    }
+
+
+def _line(metric: str, title: str, *, log_steps: bool) -> dict[str, Any]:
+    return {
+        "type": "LINE",
+        "uuid": f"hyperscale-{metric}",
+        "metricKey": metric,
+        "selectedMetricKeys": [metric],
+        "displayName": title,
+        "scaleType": "log",
+        "xAxisScaleType": "log" if log_steps else "linear",
+        "xAxisKey": "step",
+        "useGlobalXaxisKey": False,
+        "useGlobalLineSmoothing": False,
+        "lineSmoothness": 0,
+        "displayPoints": True,
+        "range": {},
+        "yAxisKey": "metric",
+        "yAxisExpressions": [],
+        "ignoreOutliers": False,
+        "runsCountToCompare": 100,
+        "deleted": False,
+        "isGenerated": False,
+    }
+
+
+def _scatter(metric: str) -> dict[str, Any]:
+    return {
+        "type": "SCATTER",
+        "uuid": f"hyperscale-scatter-{metric}",
+        "displayName": f"{metric} against num_params_primary",
+        "xaxis": {"key": "num_params_primary", "type": "PARAM"},
+        "yaxis": {"key": metric, "type": "METRIC"},
+        "runsCountToCompare": 100,
+        "deleted": False,
+        "isGenerated": False,
+    }
+
+
+def view_address(base: str, experiment_id: str, view: str = TRIALS) -> str:
+    """Return the address that opens a study's saved view in the UI at ``base``."""
+    query = urlencode({"workflowType": "machine_learning", "viewStateShareKey": view, "compareRunsMode": _MODES[view]})
+    return f"{base.rstrip('/')}/#/experiments/{experiment_id}/runs?{query}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UiServer:
+    """A command that starts the MLflow UI, its environment, and the address to print.
+
+    ``command`` is empty where the tracking URI is a server already: then only open ``address``.
+    """
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    address: str
+
+
+def serve_ui(tracking_uri: str, artifacts: Path | str, host: str = "127.0.0.1", port: int = 5000) -> UiServer:
+    """Return how to start the MLflow UI on a store: one worker, no job runner, no telemetry, loopback only.
+
+    A missing SQLite database is created, so that the UI of a new store opens empty. Raises `RecordingError`.
+    """
+    if scheme(tracking_uri) in ("http", "https"):
+        return UiServer(command=(), address=f"{tracking_uri.rstrip('/')}/#/experiments?workflowType=machine_learning")
+    connect(tracking_uri, create=True)
+    options = {"--backend-store-uri": tracking_uri, "--artifacts-destination": str(artifacts)}
+    options |= {"--host": host, "--port": str(port), "--workers": "1"}
+    command = (sys.executable, "-m", "mlflow", "server", *(word for pair in options.items() for word in pair))
+    quiet = {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_LOGGING_LEVEL": "WARNING",
+    }
+    address = f"http://{host}:{port}/#/experiments?workflowType=machine_learning"
+    return UiServer(command=command, environment={**os.environ, **quiet}, address=address)

@@ -1,0 +1,101 @@
+"""What every target offers, and how the points at which it is seen are drawn."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from torch import Tensor
+
+from hyperscale.errors import check_integer
+from hyperscale.methods.method import Dims
+
+
+class PreparedTarget(Protocol):
+    """A target made ready for several streams of points at once."""
+
+    def evaluate(self, x: Tensor, conditioning: Tensor) -> Tensor:
+        """Return y(x, I), [streams, instances, points, 1].
+
+        ``x`` [streams, instances, points, x_dim], ``conditioning`` [streams, instances, conditioning_dim].
+        """
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target(ABC):
+    """A function y(x, I) of the primary input x and the conditioning input I."""
+
+    x_dim: int
+    conditioning_dim: int
+
+    def __post_init__(self) -> None:
+        """Check the dimensions."""
+        check_integer(f"{type(self).__name__}.x_dim", self.x_dim, 1)
+        check_integer(f"{type(self).__name__}.conditioning_dim", self.conditioning_dim, 1)
+
+    @property
+    def dims(self) -> Dims:
+        """The dimensions as the methods want them; y is a scalar."""
+        return Dims(x_dim=self.x_dim, conditioning_dim=self.conditioning_dim)
+
+    @property
+    @abstractmethod
+    def inputs(self) -> Literal["uniform", "normal"]:
+        """The law of x and I: uniform on the cube [-1, 1]^m, or standard normal."""
+
+    @property
+    def is_hard_family(self) -> bool:
+        """Whether the target has structure at every scale, as the theorems' lower bounds need."""
+        return False
+
+    @property
+    def resolution(self) -> float | None:
+        """The height of the finest structure, or None; smaller errors no longer speak of a rate."""
+        return None
+
+    @property
+    @abstractmethod
+    def smoothness(self) -> int:
+        """The order r of the Sobolev ball the target belongs to."""
+
+    @abstractmethod
+    def program(self) -> object:
+        """The fields that trials of one pack must share; the rest may vary within it."""
+
+    @abstractmethod
+    def prepare(self, targets: Sequence[Any], seeds: Sequence[int], device: str) -> PreparedTarget:
+        """Make ready ``targets`` of this program, one per stream, for trials with these seeds."""
+
+    def columns(self) -> dict[str, str | int | float]:
+        """Return the target's fields for tables."""
+        return {"target": type(self).__name__, "x_dim": self.x_dim, "conditioning_dim": self.conditioning_dim}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FreshPoints:
+    """New points every step: ``instances`` values of I, and ``points`` values of x for each of them."""
+
+    instances: int = 32
+    points: int = 32
+
+    def __post_init__(self) -> None:
+        """Check the counts."""
+        check_integer("FreshPoints.instances", self.instances, 1)
+        check_integer("FreshPoints.points", self.points, 1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FixedSample:
+    """A training sample of ``size`` pairs (x, I), one x per I, seen in shuffled batches; a test sample apart."""
+
+    size: int = 30_000
+    test_size: int = 10_000
+    batch_size: int = 200
+
+    def __post_init__(self) -> None:
+        """Check the counts."""
+        check_integer("FixedSample.test_size", self.test_size, 1)
+        check_integer("FixedSample.batch_size", self.batch_size, 1)
+        check_integer("FixedSample.size (at least batch_size)", self.size, self.batch_size)

@@ -1,0 +1,126 @@
+"""Tests of `analysis.uncertainty`."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from analysis.curves import fit_power_law
+from analysis.envelope import Envelope, build_envelope
+from analysis.uncertainty import (
+    exponent_interval,
+    fit_band,
+    hull,
+    mean_interval,
+    regression_interval,
+    resample_fits,
+)
+from hyperscale.errors import AnalysisError
+
+SIZES = np.array([4, 8, 16, 32, 64, 128.0])
+
+
+def envelope_of(values: np.ndarray) -> Envelope:
+    """Return the envelope of values ``[size, seed]``."""
+    rows = [
+        {
+            "digest": f"{i}-{j}",
+            "method": "M",
+            "num_params_primary": SIZES[i],
+            "seed": j,
+            "status": "finished",
+            "sup_error": value,
+        }
+        for i, row in enumerate(values)
+        for j, value in enumerate(row)
+    ]
+    return build_envelope(pd.DataFrame(rows), method="M")
+
+
+def test_the_reported_interval_covers_at_least_nominally() -> None:
+    """Over 300 replicates of 5 noisy seeds the 95 % hull covers the planted exponent in at least 93 %."""
+    generator = np.random.default_rng(11)
+    covered = 0
+    for _ in range(300):
+        noise = np.abs(generator.normal(0, 0.3, (len(SIZES), 5)))
+        sure = exponent_interval(envelope_of(SIZES[:, None] ** -0.5 * np.exp(noise)), num_resamples=200)
+        covered += sure.interval[0] <= 0.5 <= sure.interval[1]
+    assert covered >= 0.93 * 300
+
+
+def test_the_regression_interval_covers_nominally() -> None:
+    """With normal scatter about the line the t-interval covers 95 %, within three binomial deviations."""
+    generator = np.random.default_rng(12)
+    trials, covered = 800, 0
+    for _ in range(trials):
+        values = SIZES**-0.8 * np.exp(generator.normal(0, 0.2, len(SIZES)))
+        low, high = regression_interval(fit_power_law(SIZES, values))
+        covered += low <= 0.8 <= high
+    assert abs(covered / trials - 0.95) < 3 * np.sqrt(0.95 * 0.05 / trials)
+
+
+def test_hull_contains_both_and_keeps_them_apart() -> None:
+    """The interval is the hull of a bootstrap and a regression interval that differ."""
+    generator = np.random.default_rng(3)
+    sure = exponent_interval(envelope_of(SIZES[:, None] ** -1 * np.exp(generator.normal(0, 0.3, (6, 4)))))
+    assert sure.bootstrap != sure.regression
+    assert sure.interval == hull(sure.bootstrap, sure.regression)
+    assert sure.interval[0] <= sure.estimate <= sure.interval[1]
+
+
+def test_resampling_is_seeded_and_redraws_whole_seeds() -> None:
+    """The same seed gives the same draws, another differs, and every draw is an envelope of seeds seen."""
+    values = np.exp(np.random.default_rng(0).normal(0, 0.5, (6, 3)))
+    envelope = envelope_of(values)
+    draws = resample_fits(envelope, num_resamples=50, seed=7)
+    assert draws.shape == (50, 2)
+    assert np.array_equal(draws, resample_fits(envelope, num_resamples=50, seed=7))
+    assert not np.array_equal(draws, resample_fits(envelope, num_resamples=50, seed=8))
+
+
+def test_vectorised_bootstrap_agrees_with_the_plain_loop() -> None:
+    """Means and spreads of the refitted exponents equal those of a loop that redraws and refits."""
+    values = np.exp(np.random.default_rng(5).normal(0, 0.4, (6, 4))) / SIZES[:, None]
+    fast = resample_fits(envelope_of(values), num_resamples=4000, seed=1)[:, 1]
+    generator = np.random.default_rng(2)
+    slow = [
+        fit_power_law(SIZES, [row[generator.integers(0, 4, 4)].min() for row in values]).exponent for _ in range(1500)
+    ]
+    standard_error = np.std(slow) / np.sqrt(1500)
+    assert abs(fast.mean() - np.mean(slow)) < 4 * standard_error
+    assert np.std(fast) == pytest.approx(np.std(slow), rel=0.1)
+
+
+def test_one_seed_has_no_bootstrap_and_two_sizes_no_interval() -> None:
+    """What cannot be known is None: seeds from one seed, lack of fit from two sizes."""
+    single = exponent_interval(envelope_of(SIZES[:, None] ** -0.5 * np.array([1, 1.1, 1, 1.1, 1, 1.1])[:, None]))
+    assert single.bootstrap is None
+    assert single.interval == single.regression
+    two = exponent_interval(envelope_of(np.array([[1.0, 1.1], [0.5, 0.6]])))
+    assert two.interval is None
+    assert two.bootstrap is not None
+
+
+def test_band_contains_the_fit_and_widens_outward() -> None:
+    """The band holds the fitted line, and is wider beyond the data than amid them."""
+    generator = np.random.default_rng(3)
+    envelope = envelope_of(SIZES[:, None] ** -1 * np.exp(generator.normal(0, 0.3, (6, 4))))
+    sizes = [22.0, 2000.0]
+    low, high = fit_band(envelope, sizes)
+    line = fit_power_law(envelope.sizes, envelope.values).predict(sizes)
+    assert ((low < line) & (line < high)).all()
+    assert high[1] / low[1] > high[0] / low[0]
+
+
+def test_mean_interval_is_the_t_interval() -> None:
+    """It equals scipy's, is None for one value, and raises for none."""
+    values = [1.0, 2.0, 4.0, 4.5]
+    mean, interval = mean_interval(values)
+    expected = stats.t.interval(0.95, 3, loc=np.mean(values), scale=stats.sem(values))
+    assert mean == pytest.approx(np.mean(values))
+    assert interval == pytest.approx(expected)
+    assert mean_interval([3.0]) == (3.0, None)
+    with pytest.raises(AnalysisError):
+        mean_interval([])
