@@ -16,7 +16,7 @@ import pandas as pd
 from hyperscale.errors import AnalysisError, did_you_mean
 
 SPENT = ("finished", "diverged")
-_TARGET_COLUMNS = ("target", "x_dim", "conditioning_dim", "smoothness")
+_TARGET_COLUMNS = ("target", "x_dim", "conditioning_dim", "smoothness", "levels")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
 
+from analysis.comparisons import is_error
 from analysis.curves import fit_power_law
 from analysis.envelope import Envelope
 from analysis.palette import (
@@ -257,7 +258,7 @@ def _draw_estimate(axes: Axes, verdict: Verdict, row: int) -> None:
 def plot_training(records: Sequence[TrialRecord], *, shade_by: str, metric: str, curve: str = "train_loss") -> Figure:
     """Draw the training curves of finished trials, one panel a method, darker for larger ``shade_by``.
 
-    At each value of ``shade_by`` the learning rate with the lowest median of ``metric`` is drawn stronger.
+    At each value of ``shade_by`` the learning rate with the best median of ``metric`` is drawn stronger.
     At most `MAX_LINES` curves a method are drawn, evenly taken from all.
     """
     kept = [r for r in records if r.result.status == "finished" and len(r.result.curves.get(curve, [])) == 2]
@@ -272,7 +273,7 @@ def plot_training(records: Sequence[TrialRecord], *, shade_by: str, metric: str,
     for axes, method in zip(panels, methods, strict=False):
         own = [r for r in kept if str(r.columns.get("method", "")) == method]
         _draw_training_panel(axes, own, method, shade_by=shade_by, metric=metric, curve=curve)
-        axes.set_title(method, color=method_style(method).colour)
+        axes.set_title(method, color=method_style(method).colour, loc="left")
         axes.set_xlabel("step")
     for axes in panels[len(methods) :]:
         axes.set_visible(False)
@@ -302,7 +303,7 @@ def _draw_training_panel(
     for record in records[::step]:
         steps, losses = record.result.curves[curve]
         value = float(record.columns[shade_by]) if shade_by in record.columns else None
-        strong = best.get(value) == record.columns.get("lr")
+        strong = value not in best or best[value] == record.columns.get("lr")
         lines.append([(s, y) for s, y in zip(steps, losses, strict=True) if s > 0])
         tone = tones[value] if value is not None else method_style(method).colour
         colours.append((*tone, 0.9 if strong else 0.22) if not isinstance(tone, str) else tone)
@@ -319,13 +320,19 @@ def _draw_training_panel(
 
 
 def _best_lr(records: Sequence[TrialRecord], shade_by: str, metric: str) -> dict[float | None, Any]:
-    """Return, per value of ``shade_by``, the learning rate with the lowest median of the metric."""
+    """Return, per value of ``shade_by``, the learning rate with the best median of the metric.
+
+    The best is the lowest of an error and the highest of an accuracy; other metrics have no best.
+    """
+    if not is_error(metric) and "accuracy" not in metric:
+        return {}
+    sign = 1 if is_error(metric) else -1
     found: dict[float | None, dict[Any, list[float]]] = {}
     for r in records:
         value = float(r.columns[shade_by]) if shade_by in r.columns else None
         if metric in r.result.metrics:
             of_rate = found.setdefault(value, {}).setdefault(r.columns.get("lr"), [])
-            of_rate.append(r.result.metrics[metric])
+            of_rate.append(sign * r.result.metrics[metric])
     return {value: min(of, key=lambda lr: float(np.median(of[lr]))) for value, of in found.items()}
 
 

@@ -131,7 +131,8 @@ def _keep(figure: Any, folder: Path, name: str, title: str, caption: str) -> Dra
     # One scale for all figures: a point of the drawing is 1.45 pixels of the page.
     widest = f"{1.45 * float(view[1]):.0f}px" if view else "100%"
     opening = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'{view.group() if view else ""} style="max-width: {widest}" role="img" aria-label="{html.escape(title, quote=True)}">'
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'{view[0] if view else ""} style="max-width: {widest}" '
+        f'role="img" aria-label="{html.escape(title, quote=True)}">'
     )
     return Drawn(name=name, title=title, caption=caption, svg=re.sub(r"<svg[^>]*>", opening, text, count=1))

@@ -199,7 +199,7 @@ def plot_points(records: Sequence[TrialRecord], *, by: str = "accuracy_weight") 
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
     for axes, value in zip(panels, values, strict=False):
         _draw_points(axes, chosen[value])
-        axes.set_title(f"{'λ' if by == 'accuracy_weight' else label(by)} = {plain(value)}")
+        axes.set_title(f"{'λ' if by == 'accuracy_weight' else label(by)} = {plain(value)}", loc="left")
     for axes in panels[len(values) :]:
         axes.set_visible(False)
     for axes in panels[max(0, len(values) - columns) : len(values)]:

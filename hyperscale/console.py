@@ -8,15 +8,38 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from hyperscale.packing import Pack, estimated_wall_seconds
+from hyperscale.trial import TrialStatus
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from hyperscale.dispatch.launch import Launch, Summary, Tally
-    from hyperscale.packing import Pack
+    from hyperscale.recording.store import Store
+    from hyperscale.study import StudyFile
 
 _PLAIN_INTERVAL_S = 15.0
+
+
+def standard_error() -> Console:
+    """Return the console for messages: standard output carries results only."""
+    return Console(stderr=True)
+
+
+def standard_output() -> Console:
+    """Return the console for results."""
+    return Console()
+
+
+def escaped(text: str) -> str:
+    """Return text that the console prints as it is, square brackets too."""
+    return escape(text)
 
 
 def duration(seconds: float | None) -> str:
@@ -135,6 +158,88 @@ class ProgressView:
             rows.add_row(f"best {metric}", f"[bold]{method}[/bold]", f"{value:.4g}", f"[dim]N {size}[/dim]")
         bar = ProgressBar(total=1.0, completed=tally.done_fraction, width=48)
         return Group(bar, Text(self._line(tally)), rows)
+
+
+def plan_data(launch: Launch) -> dict[str, Any]:
+    """Return what `plan` tells, as plain JSON data."""
+    workers = launch.executor.workers()
+    rows = pack_rows(launch.packs)
+    return {
+        "study": launch.study_file.study.name,
+        "settings": len(launch.study_file.study.settings),
+        "trials": len(launch.trials),
+        "finished": len(launch.trials) - len(launch.to_run),
+        "to_run": len(launch.to_run),
+        "packs": len(launch.packs),
+        "programs": rows,
+        "estimated_core_seconds": round(sum(pack.estimated_seconds for pack in launch.packs), 1),
+        "estimated_wall_seconds": round(estimated_wall_seconds(launch.packs, workers), 1),
+        "workers": workers,
+        "memory_bytes_per_pack": max((row["memory_bytes"] for row in rows), default=0),
+    }
+
+
+def print_plan(headline: str, data: dict[str, Any], one_seed: dict[str, Any] | None) -> None:
+    """Print a plan; ``one_seed`` is the plan of the first seed alone, for studies that are too long for here."""
+    console = standard_output()
+    console.print(f"[bold]{escaped(headline)}[/bold]")
+    console.print(
+        f"{data['trials']:,} trials ({data['settings']:,} settings), {data['finished']:,} already done, "
+        f"{data['to_run']:,} to run in {data['packs']:,} packs."
+    )
+    if not data["to_run"]:
+        return
+    console.print(plan_table(data["programs"]))
+    wall, workers = data["estimated_wall_seconds"], data["workers"]
+    console.print(
+        f"[bold]About {duration(wall)} on this machine's {workers} cores[/bold] "
+        "(rough: within a factor of two; one core, all packs: "
+        f"{duration(data['estimated_core_seconds'])})."
+    )
+    if one_seed is not None:
+        console.print(
+            "[bold yellow]Too long for a laptop.[/bold yellow] Use a cluster (run --address ...), or begin with "
+            f"--seeds 1: about {duration(one_seed['estimated_wall_seconds'])} here."
+        )
+
+
+def status_data(study_file: StudyFile, store: Store, num_seeds: int | None) -> dict[str, Any]:
+    """Return what `status` tells, as plain JSON data."""
+    journal = store.journal("reader")
+    trials = study_file.study.trials(num_seeds)
+    results = [journal.get(trial.digest) for trial in trials]
+    launches = store.running(study_file.study.name)
+    return {
+        "study": study_file.study.name,
+        "trials": len(trials),
+        **{s.value: sum(r is not None and r.status == s for r in results) for s in TrialStatus},
+        "running": sum(int(launch.get("running", 0)) for launch in launches),
+        "missing": sum(result is None for result in results),
+        "launches": launches,
+        "torn_lines": journal.torn_lines,
+    }
+
+
+def print_status(headline: str, data: dict[str, Any]) -> None:
+    """Print where a study stands."""
+    console = standard_output()
+    console.print(f"[bold]{escaped(headline)}[/bold]")
+    always = ("finished", "missing")
+    names = ("finished", "diverged", "out_of_memory", "failed", "running", "missing")
+    words = [f"{data[name]:,} {name.replace('_', ' ')}" for name in names if data[name] or name in always]
+    console.print(f"{data['trials']:,} trials: {', '.join(words)}.")
+    for launch in data["launches"]:
+        left = duration(launch.get("remaining_s"))
+        console.print(f"Running now: {launch.get('ended_trials')} of {launch.get('trials')} trials, {left} left.")
+
+
+def print_verdicts(verdicts: Sequence[tuple[str, str, str]], page: Path) -> None:
+    """Print every verdict with its claim and reason, and where the report lies."""
+    console = standard_output()
+    for verdict, claim, reason in verdicts:
+        console.print(f"[bold]{escaped(verdict)}[/bold]: {escaped(claim)}", highlight=False)
+        console.print(Padding(escaped(reason), (0, 0, 1, 4)), highlight=False)
+    console.print(f"Report: {page}", highlight=False, soft_wrap=True)
 
 
 def summary_text(summary: Summary) -> str:

@@ -46,7 +46,7 @@ def test_exponents(theorem, dims, bound: str, exponent: float, size: str) -> Non
 @pytest.mark.parametrize("theorem", [theorems.embedding_rate_fixed, theorems.embedding_rate_growing])
 def test_first_order_theorems_refuse_other_smoothness(theorem) -> None:
     """Thms. 2 and 3 are stated for r = 1; another r raises instead of guessing."""
-    with pytest.raises(AnalysisError, match="smoothness r = 1.*has r = 2"):
+    with pytest.raises(AnalysisError, match=r"smoothness r = 1.*has r = 2"):
         theorem(Target(smoothness=2))
 
 

@@ -80,17 +80,22 @@ def test_resampling_is_seeded_and_redraws_whole_seeds() -> None:
     assert not np.array_equal(draws, resample_fits(envelope, num_resamples=50, seed=8))
 
 
-def test_vectorised_bootstrap_agrees_with_the_plain_loop() -> None:
-    """Means and spreads of the refitted exponents equal those of a loop that redraws and refits."""
-    values = np.exp(np.random.default_rng(5).normal(0, 0.4, (6, 4))) / SIZES[:, None]
-    fast = resample_fits(envelope_of(values), num_resamples=4000, seed=1)[:, 1]
-    generator = np.random.default_rng(2)
-    slow = [
-        fit_power_law(SIZES, [row[generator.integers(0, 4, 4)].min() for row in values]).exponent for _ in range(1500)
-    ]
-    standard_error = np.std(slow) / np.sqrt(1500)
-    assert abs(fast.mean() - np.mean(slow)) < 4 * standard_error
-    assert np.std(fast) == pytest.approx(np.std(slow), rel=0.1)
+def test_bootstrap_agrees_with_its_exact_law() -> None:
+    """Mean and variance of the refitted exponents equal those computed from the law of a redrawn minimum.
+
+    The minimum of n draws from n sorted values is the k-th with probability ((n-k+1)/n)^n - ((n-k)/n)^n.
+    """
+    n = 4
+    logs = np.sort(np.log(np.exp(np.random.default_rng(5).normal(0, 0.4, (6, n))) / SIZES[:, None]), axis=1)
+    k = np.arange(1, n + 1)
+    chance = ((n - k + 1) / n) ** n - ((n - k) / n) ** n
+    centred = np.log(SIZES) - np.log(SIZES).mean()
+    weights = -centred / (centred @ centred)
+    mean, square = logs @ chance, logs**2 @ chance
+    expected, deviation = weights @ mean, np.sqrt(weights**2 @ (square - mean**2))
+    draws = resample_fits(envelope_of(np.exp(logs)), num_resamples=20_000, seed=1)[:, 1]
+    assert abs(draws.mean() - expected) < 4 * deviation / np.sqrt(len(draws))
+    assert draws.std() == pytest.approx(deviation, rel=0.03)
 
 
 def test_one_seed_has_no_bootstrap_and_two_sizes_no_interval() -> None:

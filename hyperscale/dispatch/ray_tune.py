@@ -25,7 +25,7 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_WARN_SLOW_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "60",
     "TUNE_GLOBAL_CHECKPOINT_S": "60",
-    "RAY_AIR_NEW_OUTPUT": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
@@ -166,33 +166,47 @@ def _trainable() -> type:
     return PackTrainable
 
 
+class _Unsaved:
+    """A part of the driver that Tune must not save with its own state (it holds open files and locks)."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
 def _callback(events: Events, reported: set[int]) -> Any:
     """Return the Tune callback that hands results to the driver as they arrive."""
     from ray import tune
 
-    class Report(tune.Callback):  # type: ignore[misc]
+    class Report(_Unsaved, tune.Callback):  # type: ignore[misc]
+        def __init__(self, events: Events, reported: set[int]) -> None:
+            self.events, self.reported = events, reported
+
         def on_trial_result(self, *, trial: Any, result: dict[str, Any], **_: Any) -> None:
             index = trial.config["pack"]
             if result.get("results"):
-                events.ended(index, [TrialResult.from_json(data) for data in result["results"]])
+                self.events.ended(index, [TrialResult.from_json(data) for data in result["results"]])
             if result.get("done"):
-                reported.add(index)
-            events.progress(index, float(result.get("fraction", 0.0)))
+                self.reported.add(index)
+            self.events.progress(index, float(result.get("fraction", 0.0)))
 
-    return Report()
+    return Report(events, reported)
 
 
 def _stopper(events: Events) -> Any:
+    """Return the Tune stopper that ends everything once the driver winds down."""
     from ray import tune
 
-    class Stop(tune.Stopper):  # type: ignore[misc]
+    class Stop(_Unsaved, tune.Stopper):  # type: ignore[misc]
+        def __init__(self, events: Events) -> None:
+            self.events = events
+
         def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002
             return False
 
         def stop_all(self) -> bool:
-            return events.stopping
+            return self.events.stopping
 
-    return Stop()
+    return Stop(events)
 
 
 def _pickle_study_modules_by_value(packs: Sequence[Pack]) -> None:

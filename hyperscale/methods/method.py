@@ -75,21 +75,29 @@ class Method(ABC):
     def num_params_total(self, dims: Dims) -> int:
         """Return the number of trained parameters."""
 
+    def num_params_trained(self, dims: Dims) -> int:
+        """Return how many numbers the optimiser changes: the total, unless several attempts are made at a network."""
+        return self.num_params_total(dims)
+
     @abstractmethod
     def multiply_adds(self, dims: Dims, instances: int, points: int) -> float:
         """Return the multiply-adds of one forward pass on ``instances`` values of I with ``points`` x each."""
 
     @abstractmethod
     def initialize(self, dims: Dims, seeds: Sequence[int]) -> Tensor:
-        """Return initial parameters, float64 [len(seeds), num_params_total]."""
+        """Return initial parameters, float64 [len(seeds), num_params_trained]."""
 
     @abstractmethod
     def evaluate(self, dims: Dims, params: Tensor, x: Tensor, conditioning: Tensor) -> Tensor:
         """Return h(x, I), [members, instances, points, output_dim].
 
-        ``params`` [members, num_params_total], ``x`` [members, instances, points, x_dim],
+        ``params`` [members, num_params_trained], ``x`` [members, instances, points, x_dim],
         ``conditioning`` [members, instances, conditioning_dim].
         """
+
+    def keep_best(self, largest: Tensor, squared: Tensor) -> tuple[Tensor, Tensor]:
+        """Reduce errors per instance, each [members, instances], where several attempts were made at an instance."""
+        return largest, squared
 
     @abstractmethod
     def spectral_complexities(self, dims: Dims, params: Tensor, conditioning: Tensor) -> dict[str, Tensor]:

@@ -21,20 +21,28 @@ class PerInstance(Method):
 
     The values form an equispaced grid of [-1, 1]^conditioning_dim with ``num_instances`` per dimension. Each
     network sees its own y(., I) only, so ``sup_error`` is a trained upper bound of
-    sup_I inf_g sup_x abs(g - y) over that grid: the error Theorem 4 lets a hypernetwork come near.
+    sup_I inf_g sup_x abs(g - y) over that grid: the error Theorem 4 lets a hypernetwork come near. Every instance
+    is attempted ``restarts`` times from different initial weights, and its best attempt counts.
     """
 
     num_instances: int = 33
+    restarts: int = 1
 
     def __post_init__(self) -> None:
         """Check the fields, the number of instances among them."""
         Method.__post_init__(self)
         check_integer("PerInstance.num_instances", self.num_instances, 2)
+        check_integer("PerInstance.restarts", self.restarts, 1)
 
     def instances(self, dims: Dims) -> Tensor:
-        """Return the grid of conditioning inputs, float64 [num_instances ** conditioning_dim, conditioning_dim]."""
+        """Return the grid of I, each value ``restarts`` times: float64 [num_networks, conditioning_dim]."""
         axis = torch.linspace(-1, 1, self.num_instances, dtype=torch.float64)
-        return torch.cartesian_prod(*[axis] * dims.conditioning_dim).reshape(-1, dims.conditioning_dim)
+        grid = torch.cartesian_prod(*[axis] * dims.conditioning_dim).reshape(-1, dims.conditioning_dim)
+        return grid.repeat_interleave(self.restarts, dim=0)
+
+    def num_networks(self, dims: Dims) -> int:
+        """Return the number of networks in training: instances times restarts."""
+        return int(self.num_instances**dims.conditioning_dim) * self.restarts
 
     def primary_shape(self, dims: Dims) -> Shape:
         """Return g's shape."""
@@ -45,24 +53,34 @@ class PerInstance(Method):
         return self.primary_shape(dims).num_params
 
     def num_params_total(self, dims: Dims) -> int:
-        """Return N_g times the number of instances."""
+        """Return N_g times the number of instances: one network is kept for each."""
         return self.num_params_primary(dims) * int(self.num_instances**dims.conditioning_dim)
+
+    def num_params_trained(self, dims: Dims) -> int:
+        """Return N_g times the number of networks in training."""
+        return self.num_params_primary(dims) * self.num_networks(dims)
 
     def multiply_adds(self, dims: Dims, instances: int, points: int) -> float:
         """Return the multiply-adds of each instance's network on its points."""
         return float(instances) * points * self.primary_shape(dims).num_weights
 
     def initialize(self, dims: Dims, seeds: Sequence[int]) -> Tensor:
-        """Return initial parameters, float64 [len(seeds), num_instances * N_g]: every g_I its own draw."""
-        count = int(self.num_instances**dims.conditioning_dim)
+        """Return initial parameters, float64 [len(seeds), num_networks * N_g]: every g_I its own draw."""
         shape = self.primary_shape(dims)
-        return torch.cat([initialize(shape, seeds, f"g{index}") for index in range(count)], dim=-1)
+        return torch.cat([initialize(shape, seeds, f"g{index}") for index in range(self.num_networks(dims))], dim=-1)
 
     def evaluate(self, dims: Dims, params: Tensor, x: Tensor, conditioning: Tensor) -> Tensor:
         """Return g_I(x), [members, instances, points, output_dim]; the instances must be the method's own grid."""
-        assert conditioning.shape[1] == self.num_instances**dims.conditioning_dim
+        assert conditioning.shape[1] == self.num_networks(dims)
         theta = params.unflatten(-1, (conditioning.shape[1], -1))
         return evaluate(self.primary_shape(dims).split(theta), x, activation_function(self.activation))
+
+    def keep_best(self, largest: Tensor, squared: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep, for every instance, the attempt with the smallest largest error."""
+        attempts = largest.unflatten(1, (-1, self.restarts))
+        best = attempts.argmin(dim=-1, keepdim=True)
+        kept = squared.unflatten(1, (-1, self.restarts)).gather(-1, best)
+        return attempts.gather(-1, best).squeeze(-1), kept.squeeze(-1)
 
     def spectral_complexities(self, dims: Dims, params: Tensor, conditioning: Tensor) -> dict[str, Tensor]:
         """Return the largest C(g_I), [members]."""
@@ -71,4 +89,4 @@ class PerInstance(Method):
 
     def columns(self) -> dict[str, str | int | float]:
         """Add the number of instances."""
-        return {**Method.columns(self), "num_instances": self.num_instances}
+        return {**Method.columns(self), "num_instances": self.num_instances, "restarts": self.restarts}

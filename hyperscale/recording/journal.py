@@ -33,6 +33,7 @@ class Journal:
         self._path = folder / f"{segment}.jsonl"
         self._file: int | None = None
         self._described: set[str] = set()
+        self._torn = False
         self.torn_lines = 0
         self._columns: dict[str, Mapping[str, Any]] = {}
         self._results: dict[str, TrialResult] = {}
@@ -97,12 +98,11 @@ class Journal:
                 self._columns[result.setting_digest] = columns
                 self._described.add(result.setting_digest)
             lines.append({"record": "trial", **result.to_json()})
-        data = "".join(
-            json.dumps(line, separators=(",", ":"), allow_nan=False) + "\n" for line in lines
-        ).encode()
+        data = "".join(json.dumps(line, separators=(",", ":"), allow_nan=False) + "\n" for line in lines).encode()
         try:
             self._write(data)
         except OSError as error:
+            self._torn = True
             raise StoreError(
                 f"Journal segment {self._path} cannot be written: {error}. Nothing recorded so far is lost; "
                 "free space or choose another --store, then run again."
@@ -117,6 +117,8 @@ class Journal:
             folder = os.open(self.folder, os.O_RDONLY)
             os.fsync(folder)
             os.close(folder)
+        if self._torn:  # end the line that an earlier failure may have left unfinished
+            data, self._torn = b"\n" + data, False
         while data:
             data = data[os.write(self._file, data) :]
         os.fsync(self._file)

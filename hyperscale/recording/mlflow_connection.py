@@ -105,9 +105,8 @@ def connect(tracking_uri: str, *, create: bool) -> MlflowClient:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     with translated(tracking_uri):
         if kind in _DATABASES:
-            with warnings.catch_warnings():  # MLflow's own mapping uses a loader that SQLAlchemy deprecates
-                warnings.simplefilter("ignore", DeprecationWarning)
-                importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
+            warnings.filterwarnings("ignore", message=".*noload.* loader strategy")  # MLflow's mapping uses it
+            importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
         client: MlflowClient = importlib.import_module("mlflow.tracking").MlflowClient(tracking_uri=tracking_uri)
     return client
 

@@ -171,13 +171,13 @@ def metrics(record: TrialRecord) -> list[Point]:
     finals = {k: v for k, v in result.metrics.items() if k not in kept and _is_metric(k, v)}
     finals = dict(list(finals.items())[: MAX_METRIC_KEYS - len(kept) - 1])
     points = [Point(key=key, value=float(value), step=0) for key, value in finals.items()]
-    wall = _wall_time_s(result)
-    if wall is not None and "wall_time_s" not in finals:
-        points.append(Point(key="wall_time_s", value=wall, step=0))
-    room = (MAX_BATCH_METRICS - len(points)) // max(1, len(kept))
+    room = (MAX_BATCH_METRICS - MAX_METRIC_KEYS) // max(1, len(kept))
     for key, (steps, values) in kept.items():
         pairs = _thin(list(zip(steps, values, strict=True)), room)
         points += [Point(key=key, value=float(value), step=int(step)) for step, value in pairs]
+    wall = _wall_time_s(result)
+    if wall is not None and "wall_time_s" not in finals:
+        points.append(Point(key="wall_time_s", value=wall, step=0))  # last: MLflow compares by the first
     return points
 
 

@@ -104,7 +104,10 @@ def _scaling_state(metrics: Sequence[str]) -> dict[str, Any]:
 def _table(shown: list[str]) -> dict[str, Any]:
     """Choose the columns, their order and widths; the run's name gets room to be read."""
     name = _column("attributes", "Run Name")
-    widths = {name: _NAME_WIDTH, **{column: max(90, 8 * len(column) - 60) for column in shown}}
+    widths = {column: max(90, 8 * len(column) - 60) for column in shown}
+    widths |= {column: 130 for column in shown if column.endswith(".`method`")}
+    widths |= {column: 160 for column in shown if ".`slope" in column}
+    widths[name] = _NAME_WIDTH
     return {"selectedColumns": shown, "columnOrder": [name, *shown], "columnWidths": widths}
 
 

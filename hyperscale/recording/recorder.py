@@ -152,7 +152,8 @@ class Recorder:
 
     def _run(self) -> None:
         """Deliver until closed, then replay. The thread's only way out is its end."""
-        self._attempt(self._start)
+        if not self._attempt(self._start):
+            self._progress.lost += len(self._backlog)
         while not (self._closing.is_set() and self._queue.empty()):
             self._progress.pending = self._take()
             if self._progress.pending and not self._attempt(self._deliver):
@@ -211,14 +212,20 @@ class Recorder:
     def _deliver(self, store: TrialSink) -> None:
         progress = self._progress
         if progress.parent is None:
-            progress.parent = store.begin_launch(self._launch.launch_id, self._study_file, self._launch.num_trials)
+            progress.parent = self._begin(store)
         store.record(self._study_file.study.name, progress.pending, progress.parent)
+
+    def _begin(self, store: TrialSink) -> str:
+        return store.begin_launch(self._launch.launch_id, self._study_file, self._launch.num_trials)
 
     def _finish(self, store: TrialSink) -> None:
         """Replay what was dropped, and end the launch."""
         progress = self._progress
-        if progress.dropped or progress.lost or progress.warned:
-            store.sync(self._study_file, self._journalled(), self._launch.launch_id)
+        replayed = 0
+        if progress.dropped or progress.lost:
+            replayed = store.sync(self._study_file, self._journalled(), self._launch.launch_id)
+        if replayed and progress.parent is None:
+            progress.parent = self._begin(store)
         if progress.parent is not None:
             store.end_launch(progress.parent, self._status)
         progress.complete = True

@@ -112,7 +112,7 @@ class Approximation(Setting):
         if isinstance(self.points, FixedSample):
             return self.points.batch_size, 1
         if isinstance(self.method, PerInstance):
-            return self._num_grid_instances(), self.points.points
+            return self.method.num_networks(self.target.dims), self.points.points
         return self.points.instances, self.points.points
 
     def metric_names(self) -> tuple[str, ...]:
@@ -130,7 +130,7 @@ class Approximation(Setting):
         """Estimate one trial: three passes a step and the update; parameters, activations and data in memory."""
         dims, (instances, points) = self.target.dims, self.batch_shape
         size = 8 if self.precision == "float64" else 4
-        num_params = self.method.num_params_total(dims)
+        num_params = self.method.num_params_trained(dims)
         flops = self.steps * (6.0 * self.method.multiply_adds(dims, instances, points) + 12.0 * num_params)
         memory = num_params * size * 8 + 3 * size * self.method.num_activations(dims, instances, points)
         if isinstance(self.points, FixedSample):
@@ -197,10 +197,11 @@ class ApproximationObjective:
         for x, conditioning, y in self._evaluation_batches():
             y_members = self._for_members(y)
             h = self.method.evaluate(self.dims, params, self._for_members(x), self._for_members(conditioning))
-            residual = (h - y_members).flatten(1)
-            largest = torch.maximum(largest, residual.abs().amax(dim=1))
-            total += residual.square().sum(dim=1)
-            count += residual.shape[1]
+            residual = (h - y_members).flatten(2)
+            worst, squared = self.method.keep_best(residual.abs().amax(dim=2), residual.square().sum(dim=2))
+            largest = torch.maximum(largest, worst.amax(dim=1))
+            total += squared.sum(dim=1)
+            count += squared.shape[1] * residual.shape[2]
             if fit is not None:
                 zero += y_members.square().sum(dim=(1, 2, 3))
                 gap = (x.squeeze(2) @ fit).squeeze(-1) - y.flatten(1)

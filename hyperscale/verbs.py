@@ -1,0 +1,177 @@
+"""What the verbs of the command line do, apart from options and help."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from hyperscale.console import ProgressView, escaped, standard_error, summary_text
+from hyperscale.dispatch.in_process import InProcess
+from hyperscale.dispatch.launch import Launch, Summary
+from hyperscale.dispatch.ray_tune import RayTune
+from hyperscale.errors import RecordingError
+from hyperscale.recording.mlflow_store import MlflowStore, ScalingCurve
+from hyperscale.recording.recorder import LaunchInfo, Recorder
+from hyperscale.recording.store import Store
+from hyperscale.study import StudyFile, load_study
+
+if TYPE_CHECKING:
+    from hyperscale.dispatch.executor import Executor
+    from hyperscale.trial import TrialRecord
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunOptions:
+    """How `run` is to go: none of it changes what is computed."""
+
+    num_seeds: int | None
+    executor: str
+    address: str | None
+    tracking_uri: str | None
+    no_mlflow: bool
+    cpus_per_pack: float
+    gpus_per_pack: float | None
+    max_pack: int | None
+
+
+def open_study(study: Path, store_folder: Path) -> tuple[StudyFile, Store]:
+    """Load a study file and name its store, creating nothing."""
+    return load_study(study), Store(folder=store_folder.expanduser().resolve())
+
+
+def make_executor(options: RunOptions) -> Executor:
+    """Return the executor asked for, or raise a usage error."""
+    if options.executor == "in-process":
+        if options.address:
+            raise click.UsageError("--address joins a Ray cluster; it goes with --executor ray.")
+        return InProcess()
+    gpus = options.gpus_per_pack
+    if gpus is not None and gpus > 1 and gpus != int(gpus):
+        raise click.UsageError(f"--gpus-per-pack is {gpus:g}; allowed: up to 1 in fractions, above 1 whole numbers.")
+    return RayTune(options.address, cpus_per_pack=options.cpus_per_pack, gpus_per_pack=gpus)
+
+
+def run_study(study_file: StudyFile, store: Store, options: RunOptions) -> tuple[Summary, int | None, Launch]:
+    """Train what is missing; return the summary, how many trials MLflow lacks (None without it), and the launch."""
+    console = standard_error()
+    executor = make_executor(options)
+    launch = Launch(study_file, store, executor, num_seeds=options.num_seeds, max_members=options.max_pack)
+    view = ProgressView(console, launch)
+    launch.on_change = view.update
+    if launch.to_run:
+        _announce(launch, console)
+    recorder = None if options.no_mlflow else _start_recorder(launch, options.tracking_uri, console)
+    launch.recording = recorder
+    try:
+        with view:
+            summary = launch.run()
+    except BaseException:
+        if recorder is not None:
+            recorder.close("failed")
+        raise
+    if recorder is None:
+        return summary, None, launch
+    return summary, recorder.close("interrupted" if summary.interrupted else "finished"), launch
+
+
+def _announce(launch: Launch, console: Console) -> None:
+    reused = len(launch.trials) - len(launch.to_run)
+    console.print(
+        f"[bold]{launch.study_file.study.name}[/bold]: {len(launch.to_run):,} trials in {len(launch.packs):,} packs "
+        f"with {launch.executor.name}"
+        + (f"; {reused:,} already done" if reused else "")
+        + ". Ctrl-C keeps what is done."
+    )
+
+
+def say_summary(summary: Summary, launch: Launch) -> int:
+    """Say how a run ended and what to do next; return the exit code."""
+    console = standard_error()
+    console.print(summary_text(summary), highlight=False)
+    if summary.interrupted:
+        console.print("Interrupted. Run the same command again to go on.")
+        return EXIT_INTERRUPTED
+    if summary.failed or summary.out_of_memory:
+        _say_failures(launch, console)
+        return EXIT_FAILED
+    console.print(f"Next: hyperscale report {shlex.quote(str(launch.study_file.path))}", highlight=False)
+    return 0
+
+
+def _say_failures(launch: Launch, console: Console) -> None:
+    """Say why trials failed, each reason once."""
+    reasons: dict[str, int] = {}
+    for record in launch.journal.records(trial.digest for trial in launch.trials):
+        if record.result.status.value in ("failed", "out_of_memory"):
+            text = f"{record.result.status.value}: {record.result.reason}"
+            reasons[text] = reasons.get(text, 0) + 1
+    for text, count in sorted(reasons.items(), key=lambda item: -item[1])[:5]:
+        console.print(f"  {count} x {escaped(text)}", highlight=False)
+    console.print("The next run tries failed trials again.")
+
+
+def open_mlflow(store: Store, tracking_uri: str | None) -> MlflowStore:
+    """Return the MLflow store at the tracking URI, by default the database in the store folder."""
+    return MlflowStore(tracking_uri) if tracking_uri else MlflowStore(store.tracking_uri, store.artifacts)
+
+
+def _start_recorder(launch: Launch, tracking_uri: str | None, console: Console) -> Recorder:
+    """Start recording in MLflow beside the launch."""
+
+    def journalled() -> Sequence[TrialRecord]:
+        return launch.journal.records(trial.digest for trial in launch.trials)
+
+    return Recorder(
+        lambda: open_mlflow(launch.store, tracking_uri),
+        LaunchInfo(launch_id=launch.id, study_file=launch.study_file, num_trials=len(launch.to_run)),
+        backlog=journalled(),
+        journalled=journalled,
+        warn=lambda text: console.print(f"[yellow]MLflow:[/yellow] {escaped(text)}", highlight=False),
+    )
+
+
+def read_records(
+    study_file: StudyFile, store: Store, tracking_uri: str | None, *, from_mlflow: bool
+) -> list[TrialRecord]:
+    """Return the study's recorded trials, from the journal or from MLflow alone."""
+    digests = [trial.digest for trial in study_file.study.trials()]
+    if not from_mlflow:
+        return store.journal("reader").records(digests)
+    wanted = set(digests)
+    records = open_mlflow(store, tracking_uri).read_records(study_file.study.name)
+    return [record for record in records if record.result.digest in wanted]
+
+
+def record_report(
+    study_name: str, store: Store, tracking_uri: str | None, data: Mapping[str, Any], folder: Path
+) -> None:
+    """Add the fitted curves and the report to MLflow; MLflow's troubles never spoil a report."""
+    if not tracking_uri and not (store.folder / "mlflow.db").exists():
+        return
+    try:
+        mlflow = open_mlflow(store, tracking_uri)
+        mlflow.record_curves(study_name, [_scaling_curve(curve) for curve in data["curves"] if curve["points"]])
+        mlflow.log_report(study_name, folder)
+    except RecordingError as problem:
+        standard_error().print(f"[yellow]MLflow:[/yellow] the report was not added: {escaped(str(problem))}")
+
+
+def _scaling_curve(curve: Mapping[str, Any]) -> ScalingCurve:
+    """Return one curve of ``report.json`` as MLflow's room takes it."""
+    interval = curve["interval"]
+    return ScalingCurve(
+        method=curve["method"],
+        metric=curve["metric"],
+        points=[(int(point["size"]), float(point["value"])) for point in curve["points"]],
+        slope=curve["exponent"],
+        interval=None if interval is None else (interval[0], interval[1]),
+        size=curve["size"],
+    )

@@ -1,0 +1,317 @@
+"""The recorder: MLflow may be slow, locked, dead or absent; the study neither waits nor loses anything."""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hyperscale.errors import RecordingError
+from hyperscale.recording.mlflow_store import MlflowStore
+from hyperscale.recording.recorder import LaunchInfo, Patience, Recorder
+from hyperscale.settings.setting import Cost, Setting
+from hyperscale.study import Study, StudyFile
+from hyperscale.trial import TrialRecord, TrialResult, TrialStatus
+
+QUICK = Patience(queue_size=16, put_s=0.05, first_pause_s=0.05, longest_pause_s=0.1, close_s=20.0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Nothing(Setting):
+    """A setting that is never trained."""
+
+    width: int = 1
+
+    @property
+    def method_name(self) -> str:
+        """The method."""
+        return "Nothing"
+
+    def columns(self) -> dict[str, Any]:
+        """One size."""
+        return {"method": "Nothing", "num_params_primary": self.width}
+
+    def metric_names(self) -> tuple[str, ...]:
+        """One metric."""
+        return ("rmse",)
+
+    def program(self) -> object:
+        """One program."""
+        return None
+
+    def cost(self) -> Cost:
+        """Next to nothing."""
+        return Cost(flops=1.0, num_steps=1, memory_bytes=1)
+
+    def start(self, members: Sequence[tuple[Any, int]], device: str) -> Any:
+        """Never called."""
+        raise NotImplementedError
+
+
+def make_launch(num_trials: int) -> LaunchInfo:
+    """Return a launch of that many seeds of one setting."""
+    study = Study(name="toy", settings=[Nothing()], seeds=range(num_trials), metrics=["rmse"])
+    file = StudyFile(study=study, description="Toy.", source="", path=Path("toy.py"))
+    return LaunchInfo(launch_id="launch-1", study_file=file, num_trials=num_trials)
+
+
+def make_records(launch: LaunchInfo) -> list[TrialRecord]:
+    """Return a finished record of every trial."""
+    return [
+        TrialRecord(
+            result=TrialResult(
+                digest=trial.digest,
+                setting_digest=trial.setting.digest(),
+                seed=trial.seed,
+                status=TrialStatus.FINISHED,
+                metrics={"rmse": 0.5},
+                provenance={"ended_at": "2026-11-20T10:00:00+00:00"},
+            ),
+            columns=trial.setting.columns(),
+        )
+        for trial in launch.study_file.study.trials()
+    ]
+
+
+class FakeStore:
+    """A store in memory that can be told to fail or to block."""
+
+    def __init__(self) -> None:
+        self.notices: list[str] = []
+        self.shown: dict[str, TrialRecord] = {}
+        self.attempts = 0
+        self.ended: list[str] = []
+        self.failing: Callable[[], bool] = lambda: False
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def _try(self) -> None:
+        self.attempts += 1
+        assert self.gate.wait(30)
+        if self.failing():
+            raise RecordingError("MLflow at fake is locked by another program.")
+
+    def sync(self, study_file: StudyFile, records: Sequence[TrialRecord], launch_id: str) -> int:
+        """Keep what is missing."""
+        self._try()
+        missing = [r for r in records if r.result.digest not in self.shown]
+        self.shown |= {r.result.digest: r for r in missing}
+        return len(missing)
+
+    def begin_launch(self, launch_id: str, study_file: StudyFile, num_trials: int) -> str:
+        """Return a run id."""
+        self._try()
+        return f"run of {launch_id}"
+
+    def record(self, study_name: str, records: Sequence[TrialRecord], parent_run_id: str) -> int:
+        """Keep the records."""
+        self._try()
+        self.shown |= {r.result.digest: r for r in records}
+        return len(records)
+
+    def end_launch(self, parent_run_id: str, status: str = "finished") -> None:
+        """Note the status."""
+        self._try()
+        self.ended.append(status)
+
+
+class Fixture:
+    """A recorder on a fake store, with what it was given and what it said."""
+
+    def __init__(self, num_trials: int = 8, backlog: int = 0, patience: Patience = QUICK) -> None:
+        self.store, self.messages = FakeStore(), list[str]()
+        launch = make_launch(num_trials)
+        self.records = make_records(launch)
+        self.make = lambda: Recorder(
+            lambda: self.store,
+            launch,
+            journalled=lambda: self.records,
+            warn=self.messages.append,
+            backlog=self.records[:backlog],
+            patience=patience,
+        )
+
+
+def test_everything_is_delivered_in_the_background() -> None:
+    """Trials of this launch and what earlier launches left behind; the launch ends with its status."""
+    it = Fixture(backlog=3)
+    with it.make() as recorder:
+        for record in it.records[3:]:
+            recorder.put([record])
+    assert set(it.store.shown) == {r.result.digest for r in it.records}
+    assert recorder.num_missing == 0
+    assert (it.store.ended, it.messages) == (["finished"], [])
+
+
+def test_a_failing_store_is_told_once_and_replayed_at_the_end() -> None:
+    """While it fails the recorder rests between attempts; the final replay brings everything."""
+    it = Fixture(num_trials=40)
+    until = time.monotonic() + 0.5
+    it.store.failing = lambda: time.monotonic() < until
+    recorder = it.make()
+    for record in it.records:
+        recorder.put([record])
+        time.sleep(0.005)
+    time.sleep(max(0.0, until - time.monotonic()))
+    assert it.store.attempts < 20
+    assert recorder.close("interrupted") == 0
+    assert len(it.store.shown) == 40
+    (message,) = it.messages
+    assert "locked by another program" in message
+    assert "hyperscale sync toy.py" in message
+    assert it.store.ended == ["interrupted"]
+
+
+def test_what_could_not_be_recorded_is_counted() -> None:
+    """A store that never comes back: the count says how many trials a sync will have to write."""
+    it = Fixture(num_trials=8, backlog=2)
+    it.store.failing = lambda: True
+    recorder = it.make()
+    recorder.put(it.records[2:])
+    assert recorder.close() == 8
+    assert len(it.messages) == 1
+
+
+def test_a_full_queue_never_holds_the_driver() -> None:
+    """Putting waits a moment, then drops; what was dropped is replayed from the journal."""
+    it = Fixture(num_trials=100)
+    it.store.gate.clear()
+    recorder = it.make()
+    started = time.monotonic()
+    for record in it.records:
+        recorder.put([record])
+    recorder.put(it.records)
+    assert time.monotonic() - started < 100 * 2 * QUICK.put_s
+    assert recorder.num_missing > 0
+    it.store.gate.set()
+    assert recorder.close() == 0
+    assert len(it.store.shown) == 100
+
+
+def test_closing_is_bounded() -> None:
+    """A store that hangs costs `close_s`, not for ever."""
+    it = Fixture(patience=Patience(queue_size=4, put_s=0.01, close_s=0.3))
+    it.store.gate.clear()
+    recorder = it.make()
+    recorder.put(it.records[:3])
+    started = time.monotonic()
+    assert recorder.close() == 3
+    assert time.monotonic() - started < 5
+    assert "too slow: 3 trials" in it.messages[0]
+    it.store.gate.set()
+
+
+def test_a_store_that_breaks_in_an_unforeseen_way_is_only_a_message() -> None:
+    """Whatever opening the store raises, the driver goes on."""
+    it = Fixture()
+
+    def explode() -> FakeStore:
+        raise ZeroDivisionError("boom")
+
+    recorder = Recorder(explode, make_launch(8), journalled=lambda: it.records, warn=it.messages.append, patience=QUICK)
+    recorder.put(it.records)
+    assert recorder.close() == 8
+    assert "ZeroDivisionError: boom" in it.messages[0]
+
+
+def test_notices_are_passed_on() -> None:
+    """What the store could not do without harm reaches the user once."""
+    it = Fixture()
+    it.store.notices.append("MLflow could not store the artifact study/toy.py: disk full")
+    recorder = it.make()
+    recorder.put(it.records)
+    assert recorder.close() == 0
+    assert it.messages == ["MLflow could not store the artifact study/toy.py: disk full"]
+
+
+def test_a_locked_database_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another connection holds the database while trials end; once it lets go, all are there, none twice."""
+    monkeypatch.setattr("hyperscale.recording.mlflow_connection._LOCK_TIMEOUT_S", 0.1)
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    launch = make_launch(6)
+    records, messages = make_records(launch), list[str]()
+    MlflowStore(uri).open_study(launch.study_file)
+    with closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        recorder = Recorder(
+            lambda: MlflowStore(uri), launch, journalled=lambda: records, warn=messages.append, patience=QUICK
+        )
+        recorder.put(records)
+        limit = time.monotonic() + 20
+        while not messages and time.monotonic() < limit:
+            time.sleep(0.05)
+    assert recorder.close() == 0
+    assert "locked" in messages[0]
+    assert MlflowStore(uri).read_records("toy") == records
+    assert MlflowStore(uri).sync(launch.study_file, records, "launch-2") == 0
+
+
+def test_a_dead_server_costs_the_driver_nothing() -> None:
+    """Handing over is instant, closing takes seconds, and the message says what to do."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    launch = make_launch(6)
+    records, messages = make_records(launch), list[str]()
+    recorder = Recorder(
+        lambda: MlflowStore(f"http://127.0.0.1:{port}"),
+        launch,
+        journalled=lambda: records,
+        warn=messages.append,
+        patience=QUICK,
+    )
+    started = time.monotonic()
+    recorder.put(records)
+    assert time.monotonic() - started < 1
+    assert recorder.close() == 6
+    assert time.monotonic() - started < 20
+    assert "cannot be reached" in messages[0]
+
+
+_WITHOUT_MLFLOW = """
+import sys
+sys.modules["mlflow"] = None
+from hyperscale.recording.mlflow_store import MlflowStore
+from hyperscale.recording.recorder import Recorder
+from test_recorder import QUICK, make_launch, make_records
+launch = make_launch(3)
+records = make_records(launch)
+recorder = Recorder(
+    lambda: MlflowStore(sys.argv[1]), launch, journalled=lambda: records, warn=print, patience=QUICK
+)
+recorder.put(records)
+print("missing", recorder.close())
+"""
+
+
+def test_without_mlflow_there_is_a_message(tmp_path: Path) -> None:
+    """Not installed: the study runs, the journal has everything, the message says how to catch up."""
+    done = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_MLFLOW, f"sqlite:///{tmp_path / 'mlflow.db'}"],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": f"{Path(__file__).parent}:{Path(__file__).parents[1]}"},
+        check=True,
+    )
+    assert "'mlflow' is not installed" in done.stdout
+    assert done.stdout.endswith("missing 3\n")
+    assert done.stderr == ""
+
+
+def test_importing_the_rooms_does_not_import_mlflow() -> None:
+    """`hyperscale --help` and workers never pay for MLflow."""
+    code = (
+        "import sys, hyperscale.recording.recorder, hyperscale.recording.mlflow_store;"
+        "assert 'mlflow' not in sys.modules and 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

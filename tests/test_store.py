@@ -1,0 +1,38 @@
+"""The store folder: where things lie, and which launches are alive."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from hyperscale.recording import store as store_module
+from hyperscale.recording.store import Store
+
+
+def test_paths_lie_in_the_folder(tmp_path: Path) -> None:
+    """Asking where something lies creates nothing."""
+    store = Store(folder=tmp_path / "results")
+    assert store.report("toy") == tmp_path / "results" / "reports" / "toy"
+    assert store.tracking_uri == f"sqlite:///{tmp_path / 'results' / 'mlflow.db'}"
+    assert store.running("toy") == []
+    store.journal("one").close()
+    assert not store.folder.exists()
+
+
+def test_a_launch_is_running_until_it_ends_or_falls_silent(tmp_path: Path) -> None:
+    """By its heartbeat and its end, per study; damaged files are passed over."""
+    store = Store(folder=tmp_path)
+    store.write_launch("one", {"study": "toy", "num_running": 3})
+    store.write_launch("two", {"study": "other"})
+    (tmp_path / "launches" / "three.json").write_text("{torn")
+    (running,) = store.running("toy")
+    assert (running["num_running"], running["pid"] > 0) == (3, True)
+    store.write_launch("one", {"study": "toy", "ended": True})
+    assert store.running("toy") == []
+    store.write_launch("one", {"study": "toy"})
+    path = tmp_path / "launches" / "one.json"
+    data = json.loads(path.read_text())
+    data["heartbeat"] -= store_module.HEARTBEAT_LIMIT_S + 1
+    path.write_text(json.dumps(data))
+    assert store.running("toy") == []
+    assert not list((tmp_path / "launches").glob(".*.tmp"))
