@@ -16,14 +16,7 @@ from analysis.curves import Floats
 from analysis.envelope import SPENT, target_key
 from analysis.uncertainty import mean_interval
 from analysis.verdicts import Cause, Verdict, inconclusive
-from hyperscale.claims import Claim, Monotone, Ordering
-
-_ERROR_WORDS = ("error", "loss", "rmse", "mse", "variance")
-
-
-def is_error(metric: str) -> bool:
-    """Whether a metric is an error, so that the best trial is the one with the smallest value."""
-    return any(word in metric.lower() for word in _ERROR_WORDS)
+from hyperscale.claims import Claim, Monotone, Ordering, is_error
 
 
 def is_size(column: str) -> bool:

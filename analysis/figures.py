@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
 
-from analysis.comparisons import is_error
 from analysis.curves import fit_power_law
 from analysis.envelope import Envelope
 from analysis.palette import (
@@ -30,7 +29,7 @@ from analysis.palette import (
 )
 from analysis.uncertainty import fit_band
 from analysis.verdicts import Verdict
-from hyperscale.claims import Claim, ScalingRate
+from hyperscale.claims import Claim, ScalingRate, is_error
 from hyperscale.errors import AnalysisError
 from hyperscale.trial import TrialRecord
 

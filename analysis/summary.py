@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.comparisons import is_error
 from analysis.table import setting_columns
+from hyperscale.claims import is_error
 from hyperscale.trial import TrialRecord, TrialStatus
 
 _LABELLED = re.compile(r"^\s*([A-Z][A-Za-z]+)\s{2,}(\S.*)$")

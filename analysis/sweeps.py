@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.comparisons import is_error
 from analysis.palette import (
     FAINT,
     INK,
@@ -24,7 +23,7 @@ from analysis.palette import (
     new_figure,
     plain,
 )
-from hyperscale.claims import Claim, Monotone, Ordering
+from hyperscale.claims import Claim, Monotone, Ordering, is_error
 from hyperscale.errors import AnalysisError
 from hyperscale.trial import TrialRecord
 

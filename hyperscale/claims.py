@@ -16,6 +16,14 @@ def method_name(method: str | type) -> str:
     return method if isinstance(method, str) else method.__name__
 
 
+_ERROR_WORDS = ("error", "loss", "rmse", "mse", "variance")
+
+
+def is_error(metric: str) -> bool:
+    """Whether a metric is an error, so that the best trial is the one with the smallest value."""
+    return any(word in metric.lower() for word in _ERROR_WORDS)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScalingRate:
     """A rate of error against parameter count that a theorem gives for one method.

@@ -96,7 +96,8 @@ def plan(study: Path, num_seeds: int | None, store_folder: Path, as_json: bool) 
     """Show what `run` would do: trials, already done, packs, time, memory. Changes nothing."""
     from hyperscale.console import plan_data, print_plan
     from hyperscale.dispatch.launch import Launch
-    from hyperscale.verbs import RayTune, open_study
+    from hyperscale.dispatch.ray_tune import RayTune
+    from hyperscale.verbs import open_study
 
     study_file, store = open_study(study, store_folder)
     executor = RayTune()

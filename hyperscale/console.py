@@ -148,7 +148,8 @@ class ProgressView:
         minutes = tally.elapsed_s / 60
         rate = f"{tally.ended_trials / minutes:.0f} trials/min" if minutes > 0.02 and tally.ended_trials else "starting"
         left = "winding down: finished trials are kept" if tally.stopping else f"{duration(tally.remaining_s)} left"
-        return f"{tally.ended_trials}/{len(self.launch.to_run)} trials, {tally.running_packs} packs running, {rate}, {left}"
+        done = f"{tally.ended_trials}/{len(self.launch.to_run)} trials"
+        return f"{done}, {tally.running_packs} packs running, {rate}, {left}"
 
     def _block(self, tally: Tally) -> Group:
         rows = Table(box=None, pad_edge=False, show_header=False)

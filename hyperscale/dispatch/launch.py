@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from hyperscale.claims import is_error
 from hyperscale.dispatch.executor import Executor
 from hyperscale.packing import Pack, make_packs
 from hyperscale.recording.journal import Journal
@@ -134,7 +135,7 @@ class Tally:
         metric = self.launch.study_file.study.metrics[0]
         value = record.result.metrics.get(metric)
         method = str(record.columns.get("method", ""))
-        if value is not None and (method not in self.best or value < self.best[method][0]):
+        if value is not None and is_error(metric) and (method not in self.best or value < self.best[method][0]):
             self.best[method] = (value, record)
 
     def _beat(self, *, ended: bool = False) -> None:

@@ -121,7 +121,8 @@ class RayTune(Executor):
             have = "; ".join(f"CPU {node.get('CPU', 0):g}, GPU {node.get('GPU', 0):g}" for node in alive) or "no node"
             asked = ", ".join(f"{name} {amount:g}" for name, amount in wanted.items())
             raise ResourceError(
-                f"A pack asks for {asked}, which no node of the cluster can ever give (nodes: {have}). Lower --cpus-per-pack or --gpus-per-pack, or join a larger cluster."
+                f"A pack asks for {asked}, which no node of the cluster can ever give (nodes: {have}). "
+                "Lower --cpus-per-pack or --gpus-per-pack, or join a larger cluster."
             )
         return resources
 
