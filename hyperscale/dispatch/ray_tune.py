@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from hyperscale.packing import Pack
 from hyperscale.trial import Trial, TrialResult, TrialStatus
 
 SLICE_S = 1.0
+_CONNECT_S = 5.0
 _ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -30,6 +32,33 @@ _ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
 }
+
+
+def prepare_environment() -> None:
+    """Set how Ray behaves, before it is imported; what the user has set stays."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+def check_address(address: str) -> None:
+    """Raise `ResourceError` where nobody listens at HOST:PORT: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if address == "auto":
+        return
+    if not host or not port.isdigit():
+        raise _unreachable(address, "not an address")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+    except OSError as problem:
+        raise _unreachable(address, problem.strerror or str(problem)) from problem
+
+
+def _unreachable(address: str | None, why: str) -> ResourceError:
+    where = f"at {address!r}" if address else "on this machine"
+    return ResourceError(
+        f"Ray could not be reached {where}: {why.splitlines()[0]}. Give --address of a running cluster "
+        "(auto, HOST:6379 or ray://HOST:10001), or leave it out to use this machine alone, or use --executor in-process."
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +102,7 @@ class RayTune(Executor):
 
     def run(self, packs: Sequence[Pack], events: Events, checkpoints: Path) -> None:
         """Start or join Ray, train the packs, and leave Ray as it was found."""
-        os.environ.update({name: os.environ.get(name, value) for name, value in _ENVIRONMENT.items()})
+        prepare_environment()
         import ray
 
         already = ray.is_initialized()
@@ -91,24 +120,15 @@ class RayTune(Executor):
     def _connect(self) -> None:
         import ray
 
-        options: dict[str, Any] = {
-            "log_to_driver": False,
-            "logging_level": "ERROR",
-            "configure_logging": True,
-        }
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        if self.address:
+            check_address(self.address)
+        else:
+            options |= {"include_dashboard": False, "num_cpus": os.cpu_count()}
         try:
-            if self.address:
-                ray.init(self.address, **options)
-            else:
-                ray.init(include_dashboard=False, num_cpus=os.cpu_count(), **options)
-        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-            where = f"at {self.address!r}" if self.address else "on this machine"
-            line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise ResourceError(
-                f"Ray could not be reached {where}: {line}. Give --address of a running cluster "
-                "(auto, HOST:6379 or ray://HOST:10001), or leave it out to use this machine alone, "
-                "or use --executor in-process."
-            ) from error
+            ray.init(self.address, **options)
+        except Exception as problem:  # noqa: BLE001  (Ray has no common base of what its start may raise)
+            raise _unreachable(self.address, str(problem).strip() or type(problem).__name__) from problem
 
     def _resources(self, nodes: Sequence[Mapping[str, Any]]) -> Resources:
         """Settle what a pack asks for, and check that some node can give it."""

@@ -1,0 +1,95 @@
+"""Fixtures shared by all tests: small studies, stores, and one Ray for the tests that need it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hyperscale.recording.store import Store
+from hyperscale.study import StudyFile, load_study
+
+TINY_STUDY = '''"""Tiny: does a pack train?
+
+Question    Does everything run, from study file to report?
+"""
+
+from analysis import theorems
+from hyperscale import Adam, Approximation, Embedding, FreshPoints, Hypernetwork, SobolevBall, Study
+
+target = SobolevBall(x_dim=1, conditioning_dim=1, levels=3)
+study = Study(
+    name="tiny",
+    settings=[
+        Approximation(
+            method=method, target=target, optimizer=Adam(lr=lr), steps=STEPS, grid_points=9,
+            points=FreshPoints(instances=4, points=4),
+        )
+        for width in (2, 4, 8, 16)
+        for method in (
+            Hypernetwork(primary_widths=(width,), widths=(4,), bias="all"),
+            Embedding(primary_widths=(width,), widths=(4,), bias="all", embedding_dim=2),
+        )
+        for lr in LRS
+    ],
+    seeds=range(2),
+    metrics=("sup_error", "rmse"),
+    claims=(
+        theorems.hypernetwork_rate(target),
+        theorems.embedding_rate_fixed(target),
+        theorems.modularity_ordering(target),
+    ),
+)
+'''
+
+
+@pytest.fixture
+def write_study(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes a study file and returns its path."""
+
+    def write(text: str, name: str = "written.py") -> Path:
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def tiny_text(steps: int = 40, lrs: str = "(0.003, 0.01)") -> str:
+    """Return the text of the tiny study: 16 settings x 2 seeds in 8 programs."""
+    return TINY_STUDY.replace("STEPS", str(steps)).replace("LRS", lrs)
+
+
+@pytest.fixture
+def tiny(write_study: Callable[..., Path]) -> StudyFile:
+    """Return the tiny study, loaded."""
+    return load_study(write_study(tiny_text(), "tiny.py"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Return a store folder that does not exist yet."""
+    return Store(folder=tmp_path / "store")
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """Start one Ray for all tests that dispatch to it."""
+    from hyperscale.dispatch.ray_tune import prepare_environment
+
+    prepare_environment()
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def _no_user_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the tests apart from the store and tracking server of whoever runs them."""
+    for name in ("HYPERSCALE_STORE", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -1,0 +1,159 @@
+"""The command line: exit codes, JSON, errors in one paragraph, and help that answers at once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import click
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+from hyperscale.cli import main
+from tests.conftest import tiny_text
+from tests.faults import fault_study
+
+VERBS = ("plan", "run", "status", "report", "export", "sync", "ui")
+
+
+def call(*words: object) -> Result:
+    """Run the command line in this process."""
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+@pytest.fixture
+def study(write_study: Callable[..., Path]) -> Path:
+    """Return the path of the tiny study."""
+    return write_study(tiny_text(), "tiny.py")
+
+
+def run_here(study: Path, store: Path, *more: str) -> Result:
+    """Run a study in this process."""
+    return call("run", study, "--store", store, "--executor", "in-process", *more)
+
+
+def test_the_whole_road(study: Path, tmp_path: Path) -> None:
+    """plan, run, status, report, export, sync: JSON with the promised keys, and MLflow filled without duplicates."""
+    store = tmp_path / "store"
+    plan = json.loads(call("plan", study, "--store", store, "--json").stdout)
+    assert {k: plan[k] for k in ("study", "trials", "finished", "to_run", "packs")} == {
+        "study": "tiny", "trials": 32, "finished": 0, "to_run": 32, "packs": 8,
+    }  # fmt: skip
+    assert not store.exists()
+    ran = run_here(study, store, "--json")
+    assert ran.exit_code == 0, ran.output
+    summary = json.loads(ran.stdout)
+    wanted = {"study": "tiny", "ran": 32, "reused": 0, "finished": 32, "diverged": 0, "failed": 0, "mlflow_missing": 0}
+    assert {key: summary[key] for key in wanted} == wanted
+    again = json.loads(run_here(study, store, "--json").stdout)
+    assert (again["ran"], again["reused"]) == (0, 32)
+    status = json.loads(call("status", study, "--store", store, "--json").stdout)
+    wanted = {"study": "tiny", "trials": 32, "finished": 32, "diverged": 0, "failed": 0, "running": 0, "missing": 0}
+    assert {key: status[key] for key in wanted} == wanted
+    report = call("report", study, "--store", store, "--json")
+    data = json.loads(report.stdout)
+    assert {"study", "verdicts", "curves", "trials", "provenance"} <= set(data)
+    folder = store / "reports" / "tiny"
+    assert json.loads((folder / "report.json").read_text()) == data
+    assert (folder / "report.html").exists()
+    assert list((folder / "figures").glob("*.svg"))
+    assert "0 trials added to MLflow, 32 were there already" in call("sync", study, "--store", store).stdout
+
+
+def test_the_table_is_the_same_from_journal_and_from_mlflow(study: Path, tmp_path: Path) -> None:
+    """A colleague with the tracking URI alone exports the same table."""
+    store, ours, theirs = tmp_path / "store", tmp_path / "ours.parquet", tmp_path / "theirs.parquet"
+    assert run_here(study, store).exit_code == 0
+    assert call("export", study, "--store", store, "--out", ours).exit_code == 0
+    uri = f"sqlite:///{store / 'mlflow.db'}"
+    away = call("export", study, "--store", tmp_path / "none", "--tracking-uri", uri, "--from-mlflow", "--out", theirs)
+    assert away.exit_code == 0, away.output
+    pd.testing.assert_frame_equal(pd.read_parquet(ours), pd.read_parquet(theirs))
+
+
+def test_mlflow_can_be_added_later(study: Path, tmp_path: Path) -> None:
+    """--no-mlflow leaves MLflow alone; sync replays everything once."""
+    store = tmp_path / "store"
+    assert run_here(study, store, "--no-mlflow").exit_code == 0
+    assert not (store / "mlflow.db").exists()
+    assert "32 trials added" in call("sync", study, "--store", store).stdout
+    assert "0 trials added" in call("sync", study, "--store", store).stdout
+
+
+def test_a_dead_tracking_server_stops_nothing(study: Path, tmp_path: Path) -> None:
+    """With MLflow unreachable the study finishes, says so, and exits 0; sync later is told why it cannot."""
+    store = tmp_path / "store"
+    ran = run_here(study, store, "--tracking-uri", "http://127.0.0.1:9", "--json")
+    assert ran.exit_code == 0, ran.output
+    assert json.loads(ran.stdout)["mlflow_missing"] == 32
+    assert "MLflow" in ran.stderr
+    away = call("sync", study, "--store", store, "--tracking-uri", "http://127.0.0.1:9")
+    assert away.exit_code == 2
+    assert "127.0.0.1:9" in away.stderr
+
+
+def test_failed_trials_exit_1_and_say_why(write_study: Callable[..., Path], tmp_path: Path) -> None:
+    """Some trials failed: exit code 1, each reason once."""
+    path = write_study(fault_study(tmp_path, ["well", "raise", "raise"], seeds=1))
+    ran = run_here(path, tmp_path / "store", "--no-mlflow")
+    assert ran.exit_code == 1
+    assert "2 x failed: ValueError: told to raise" in ran.stderr
+
+
+@pytest.mark.parametrize("verb", ["plan", "run", "status", "report", "sync"])
+def test_a_bad_study_is_one_paragraph_and_exit_2(verb: str, write_study: Callable[..., Path], tmp_path: Path) -> None:
+    """No traceback, nothing on standard output, nothing written."""
+    path = write_study("from hyperscale import Study\nstudy = Study(nam='x')\n")
+    result = call(verb, path, "--store", tmp_path / "store")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith(f"Error: {path}:2: Study has no field 'nam'")
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("run", "{study}", "--executor", "in-process", "--address", "auto"), "goes with --executor ray"),
+        (("run", "{study}", "--gpus-per-pack", "1.5"), "above 1 whole numbers"),
+        (("run", "{study}", "--seeds", "0"), "0 is not in the range"),
+        (("export", "{study}", "--out", "table.docx"), "table.docx"),
+        (("report", "{study}", "--tracking-uri", "nonsense://", "--from-mlflow"), "nonsense"),
+    ],
+)
+def test_wrong_usage_exits_2(words: Sequence[str], message: str, study: Path, tmp_path: Path) -> None:
+    """A wrong option names itself and what is allowed."""
+    result = call(*(word.format(study=study) for word in words), "--store", tmp_path / "store")
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+
+
+def test_a_report_of_nothing_says_so(study: Path, tmp_path: Path) -> None:
+    """A study that has not run yet gets a report without verdicts' numbers, not a crash."""
+    result = call("report", study, "--store", tmp_path / "store", "--json")
+    assert result.exit_code == 0, result.output
+    data = json.loads(result.stdout)
+    assert {verdict["verdict"] for verdict in data["verdicts"]} == {"inconclusive"}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(verb: str) -> None:
+    """--help says what the verb does and explains every option."""
+    result = call(verb, "--help")
+    assert result.exit_code == 0
+    command = main.commands[verb]
+    assert command.help
+    for option in command.params:
+        if isinstance(option, click.Option) and option.name != "help":
+            assert option.help, option.name
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """The command line's own import leaves torch, Ray, MLflow and pandas alone."""
+    code = "import sys, hyperscale.cli; print([m for m in ('torch', 'ray', 'mlflow', 'pandas') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

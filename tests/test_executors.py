@@ -1,0 +1,184 @@
+"""One contract that every executor passes, and what is particular to each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from hyperscale.dispatch import worker as worker_module
+from hyperscale.dispatch.executor import Executor
+from hyperscale.dispatch.in_process import InProcess
+from hyperscale.dispatch.launch import Launch
+from hyperscale.dispatch.ray_tune import RayTune, check_address
+from hyperscale.dispatch.worker import PackWorker
+from hyperscale.errors import ResourceError
+from hyperscale.packing import make_packs
+from hyperscale.recording.store import Store
+from hyperscale.study import StudyFile, load_study
+from hyperscale.trial import TrialResult, TrialStatus
+from tests.faults import fault_study
+
+EXECUTORS = [
+    pytest.param(lambda: InProcess(device="cpu"), id="in-process"),
+    pytest.param(lambda: RayTune(max_failures=1), id="ray", marks=pytest.mark.ray),
+]
+
+
+@pytest.fixture
+def executor(request: pytest.FixtureRequest) -> Executor:
+    """Return an executor; Ray's joins the session's."""
+    made: Executor = request.param()
+    if made.name == "ray":
+        request.getfixturevalue("local_ray")
+    return made
+
+
+class Events:
+    """Collects what an executor reports."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.results: list[TrialResult] = []
+        self.fractions: dict[int, list[float]] = {}
+        self.stop_after = stop_after
+
+    @property
+    def stopping(self) -> bool:
+        """Stop once enough trials have ended."""
+        return self.stop_after is not None and len(self.results) >= self.stop_after
+
+    def progress(self, pack: int, fraction: float) -> None:
+        """Note a fraction."""
+        self.fractions.setdefault(pack, []).append(fraction)
+
+    def ended(self, pack: int, results: Sequence[TrialResult]) -> None:
+        """Note results."""
+        self.results.extend(results)
+
+
+def by_digest(results: Sequence[TrialResult]) -> dict[str, TrialResult]:
+    """Index results, checking that none came twice."""
+    found = {result.digest: result for result in results}
+    assert len(found) == len(results)
+    return found
+
+
+@pytest.mark.parametrize("executor", EXECUTORS, indirect=True)
+class TestExecutorContract:
+    """Obligations of `Executor`."""
+
+    def test_every_trial_is_reported_once_with_its_outcome(
+        self, executor: Executor, write_study: Callable[..., Path], tmp_path: Path
+    ) -> None:
+        """Well, diverging, raising and memory-hungry trials of one pack all end with their own status."""
+        study = load_study(write_study(fault_study(tmp_path, ["well", "diverge", "raise", "memory", "well"]))).study
+        trials, events = study.trials(), Events()
+        executor.run(make_packs(trials, max_members=8), events, tmp_path / "checkpoints")
+        found = by_digest(events.results)
+        assert set(found) == {trial.digest for trial in trials}
+        wanted = {"well": "finished", "diverge": "diverged", "raise": "failed", "memory": "out_of_memory"}
+        for trial in trials:
+            result = found[trial.digest]
+            assert result.status == wanted[trial.setting.columns()["mode"]]
+            assert bool(result.reason) == (result.status != TrialStatus.FINISHED)
+            if result.status == TrialStatus.FINISHED:
+                assert result.metrics == {"sup_error": trial.setting.columns()["value"] + trial.seed / 7}
+
+    def test_progress_ends_at_one(self, executor: Executor, tiny: StudyFile, tmp_path: Path) -> None:
+        """Every pack reports progress that never falls and ends at 1."""
+        packs, events = make_packs(tiny.study.trials()[:8]), Events()
+        executor.run(packs, events, tmp_path / "checkpoints")
+        assert set(events.fractions) == set(range(len(packs)))
+        for fractions in events.fractions.values():
+            assert fractions == sorted(fractions)
+            assert fractions[-1] == 1.0
+
+    def test_results_are_those_of_solo_packs_in_process(
+        self, executor: Executor, tiny: StudyFile, tmp_path: Path
+    ) -> None:
+        """Metrics and curves are the same bits whatever the executor and the pack."""
+        trials = tiny.study.trials()[:8]
+        packed, solo = Events(), Events()
+        executor.run(make_packs(trials), packed, tmp_path / "a")
+        InProcess(device="cpu").run(make_packs(trials, max_members=1), solo, tmp_path / "b")
+        ours, theirs = by_digest(packed.results), by_digest(solo.results)
+        assert {d: (r.metrics, r.curves) for d, r in ours.items()} == {
+            d: (r.metrics, r.curves) for d, r in theirs.items()
+        }
+
+    def test_stopping_ends_early_and_loses_nothing_reported(
+        self, executor: Executor, write_study: Callable[..., Path], tmp_path: Path
+    ) -> None:
+        """Once told to stop, an executor returns soon, and what it reported stands."""
+        study = load_study(write_study(fault_study(tmp_path, ["slow"] * 12))).study
+        events = Events(stop_after=4)
+        executor.run(make_packs(study.trials(), max_members=2), events, tmp_path / "checkpoints")
+        assert 4 <= len(events.results) < len(study.trials())
+        by_digest(events.results)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("local_ray")
+class TestRayTune:
+    """What only a cluster can do."""
+
+    def test_a_killed_worker_is_replaced(self, write_study: Callable[..., Path], tmp_path: Path, store: Store) -> None:
+        """A worker killed once costs nothing; one that always dies ends its trials as failed, with a reason."""
+        study_file = load_study(write_study(fault_study(tmp_path, ["die_once"], seeds=1)))
+        assert Launch(study_file, store, RayTune(max_failures=1)).run().finished == 1
+        doomed = load_study(write_study(fault_study(tmp_path, ["die"], seeds=1)))
+        launch = Launch(doomed, store, RayTune(max_failures=1))
+        assert launch.run().failed == 1
+        result = launch.journal.get(launch.trials[0].digest)
+        assert result is not None
+        assert "lost 2 times" in result.reason
+
+    def test_what_no_node_can_give_is_refused_before_launch(self, tiny: StudyFile, tmp_path: Path) -> None:
+        """An infeasible request is an error that names what there is, not an endless wait."""
+        packs = make_packs(tiny.study.trials()[:2])
+        for resources in ({"cpus_per_pack": 64.0}, {"gpus_per_pack": 1.0}):
+            with pytest.raises(ResourceError, match=r"no node of the cluster can ever give .*CPU 2"):
+                RayTune(**resources).run(packs, Events(), tmp_path)
+
+    @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "head-node"])
+    def test_an_address_nobody_answers_at_is_a_clear_error(self, address: str) -> None:
+        """Joining what is not there names the address and the ways out, at once."""
+        with pytest.raises(ResourceError, match=rf"{address}.*--executor in-process"):
+            check_address(address)
+
+
+class TestPackWorker:
+    """Checkpoints and halving."""
+
+    def test_a_checkpoint_is_taken_up_bit_for_bit(
+        self, tiny: StudyFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A pack interrupted in the middle goes on where it was and ends with the same numbers."""
+        monkeypatch.setattr(worker_module, "CHECKPOINT_INTERVAL_S", 0.0)
+        pack = make_packs(tiny.study.trials())[0]
+        whole = PackWorker(pack).advance(1e9)
+        first = PackWorker(pack, checkpoints=tmp_path)
+        assert first.advance(0.0) == []
+        assert (tmp_path / f"{pack.digest}.pt").exists()
+        second = PackWorker(pack, checkpoints=tmp_path)
+        assert second.advance(0.0) == []
+        assert second.fraction > first.fraction
+        rest = second.advance(1e9)
+        assert [(r.digest, r.metrics, r.curves) for r in rest] == [(r.digest, r.metrics, r.curves) for r in whole]
+
+    def test_a_damaged_checkpoint_costs_time_only(self, tiny: StudyFile, tmp_path: Path) -> None:
+        """Garbage in a checkpoint's place is dropped and the pack starts afresh."""
+        pack = make_packs(tiny.study.trials())[0]
+        (tmp_path / f"{pack.digest}.pt").write_bytes(b"not a checkpoint")
+        worker = PackWorker(pack, checkpoints=tmp_path)
+        assert {r.status for r in worker.advance(1e9)} == {TrialStatus.FINISHED}
+
+    def test_provenance_tells_how(self, tiny: StudyFile) -> None:
+        """Results say device, pack size, versions, when, and their share of the time."""
+        pack = make_packs(tiny.study.trials())[0]
+        result = PackWorker(pack).advance(1e9)[0]
+        assert result.provenance["device"] == "cpu"
+        assert result.provenance["pack_size"] == len(pack.trials)
+        assert {"torch", "python", "hyperscale"} <= set(result.provenance["versions"])
+        assert result.provenance["wall_time_s"] > 0

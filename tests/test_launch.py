@@ -1,0 +1,152 @@
+"""Launches: resuming, retrying, interruption, and the kill of a driver."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hyperscale.dispatch.in_process import InProcess
+from hyperscale.dispatch.launch import Launch, Tally
+from hyperscale.recording.store import Store
+from hyperscale.study import StudyFile, load_study
+from tests.conftest import tiny_text
+from tests.faults import fault_study
+
+
+def outcome_table(study_file: StudyFile, store: Store) -> dict[str, object]:
+    """Return everything about the trials but how they were computed."""
+    records = store.journal("reader").records(trial.digest for trial in study_file.study.trials())
+    return {r.result.digest: (r.result.status, r.result.metrics, r.result.curves, dict(r.columns)) for r in records}
+
+
+def journal_trials(store: Store) -> list[str]:
+    """Return the digest of every trial line of every segment, repeats included."""
+    lines = [line for path in (store.folder / "journal").glob("*.jsonl") for line in path.read_text().splitlines()]
+    parsed = []
+    for line in lines:
+        try:
+            parsed.append(json.loads(line))
+        except ValueError:
+            continue
+    return [data["digest"] for data in parsed if data["record"] == "trial"]
+
+
+def test_running_again_runs_nothing(tiny: StudyFile, store: Store) -> None:
+    """A second launch of a finished study trains no trial and writes no segment."""
+    first = Launch(tiny, store, InProcess(device="cpu")).run()
+    assert (first.ran, first.reused, first.finished, first.missing) == (32, 0, 32, 0)
+    segments = sorted((store.folder / "journal").iterdir())
+    second = Launch(tiny, store, InProcess(device="cpu")).run()
+    assert (second.ran, second.reused, second.finished) == (0, 32, 32)
+    assert sorted((store.folder / "journal").iterdir()) == segments
+
+
+def test_one_more_learning_rate_runs_only_the_new_trials(write_study: Callable[..., Path], store: Store) -> None:
+    """Adding settings to a study keeps what is there."""
+    Launch(load_study(write_study(tiny_text(lrs="(0.003,)"))), store, InProcess(device="cpu")).run()
+    summary = Launch(load_study(write_study(tiny_text(lrs="(0.003, 0.02)"))), store, InProcess(device="cpu")).run()
+    assert (summary.ran, summary.reused, summary.finished) == (16, 16, 32)
+
+
+def test_more_seeds_run_only_the_new_ones(tiny: StudyFile, store: Store) -> None:
+    """`--seeds` takes the first seeds; the whole study later adds the rest."""
+    assert Launch(tiny, store, InProcess(device="cpu"), num_seeds=1).run().ran == 16
+    assert Launch(tiny, store, InProcess(device="cpu")).run().ran == 16
+
+
+def test_failed_trials_are_tried_again_and_settled_ones_are_not(
+    write_study: Callable[..., Path], store: Store, tmp_path: Path
+) -> None:
+    """Diverged is a result of the trial; failed and out of memory may be the machine's doing."""
+    study_file = load_study(write_study(fault_study(tmp_path, ["well", "diverge", "raise", "memory"], seeds=1)))
+    first = Launch(study_file, store, InProcess(device="cpu")).run()
+    assert (first.finished, first.diverged, first.failed, first.out_of_memory) == (1, 1, 1, 1)
+    second = Launch(study_file, store, InProcess(device="cpu")).run()
+    assert (second.ran, second.reused) == (2, 2)
+
+
+def test_an_interrupted_launch_goes_on_to_the_same_table(write_study: Callable[..., Path], tmp_path: Path) -> None:
+    """Stopping in the middle and running again gives the table of an uninterrupted run, bit for bit."""
+    study_file = load_study(write_study(tiny_text(steps=200), "tiny.py"))
+    whole, broken = Store(folder=tmp_path / "whole"), Store(folder=tmp_path / "broken")
+    Launch(study_file, whole, InProcess(device="cpu")).run()
+
+    def stop_soon(tally: Tally) -> None:
+        if tally.ended_trials >= 8:
+            tally.stop_requested.set()
+
+    first = Launch(study_file, broken, InProcess(device="cpu"), on_change=stop_soon).run()
+    assert first.interrupted
+    assert 8 <= first.ran < 32
+    second = Launch(study_file, broken, InProcess(device="cpu")).run()
+    assert second.ran == 32 - first.ran
+    assert outcome_table(study_file, broken) == outcome_table(study_file, whole)
+    assert sorted(journal_trials(broken)) == sorted(journal_trials(whole))
+
+
+def test_ended_trials_are_durable_before_they_are_recorded(tiny: StudyFile, store: Store) -> None:
+    """When MLflow's side hears of a trial, the journal on disk has it."""
+    seen: list[bool] = []
+
+    class Recording:
+        def put(self, records: object) -> None:
+            on_disk = set(journal_trials(store))
+            seen.extend(record.result.digest in on_disk for record in records)  # type: ignore[attr-defined]
+
+    Launch(tiny, store, InProcess(device="cpu"), recording=Recording()).run()
+    assert len(seen) == 32
+    assert all(seen)
+
+
+@pytest.mark.parametrize("executor", ["in-process", pytest.param("ray", marks=pytest.mark.ray)])
+def test_a_killed_driver_loses_and_repeats_nothing(
+    executor: str, write_study: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Kill -9 of the driver in the middle, then `run` again: the table of an undisturbed run, no trial twice."""
+    path = write_study(fault_study(tmp_path, ["slow"] * 10, seeds=2))
+    study_file = load_study(path)
+    whole, broken = Store(folder=tmp_path / "whole"), Store(folder=tmp_path / "broken")
+    Launch(study_file, whole, InProcess(device="cpu")).run()
+    command = [sys.executable, "-m", "hyperscale.cli", "run", str(path), "--no-mlflow", "--executor", executor]
+    command += ["--store", str(broken.folder), "--max-pack", "2"]
+    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not (broken.folder / "journal").exists() or len(journal_trials(broken)) < 4:
+        assert time.monotonic() < deadline
+        assert driver.poll() is None
+        time.sleep(0.02)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    kept = len(set(journal_trials(broken)))
+    assert kept < 20
+    summary = Launch(study_file, broken, InProcess(device="cpu")).run()
+    assert summary.ran == 20 - kept
+    assert outcome_table(study_file, broken) == outcome_table(study_file, whole)
+    assert sorted(journal_trials(broken)) == sorted(journal_trials(whole))
+
+
+def test_control_c_winds_down_and_exits_130(write_study: Callable[..., Path], tmp_path: Path) -> None:
+    """SIGINT ends `run` with exit code 130, keeps finished trials, and says how to go on."""
+    path, store = write_study(fault_study(tmp_path, ["slow"] * 10, seeds=2)), Store(folder=tmp_path / "store")
+    command = [sys.executable, "-m", "hyperscale.cli", "run", str(path), "--no-mlflow", "--executor", "in-process"]
+    command += ["--store", str(store.folder), "--max-pack", "2", "--json"]
+    driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (store.folder / "journal").exists() or len(journal_trials(store)) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    driver.send_signal(signal.SIGINT)
+    output, messages = driver.communicate(timeout=30)
+    assert driver.returncode == 130
+    summary = json.loads(output)
+    assert summary["interrupted"]
+    assert summary["finished"] == len(journal_trials(store)) >= 2
+    assert "Run the same command again" in messages
