@@ -38,7 +38,10 @@ _SWEEP_CAPTION = (
     "Faint marks: every finished trial. Bold: the mean over seeds at the best learning rate, with the "
     "standard deviation over seeds."
 )
-_POINTS_CAPTION = "What the generator makes, one seed; crosses are the means of the mixture it should cover."
+_POINTS_CAPTION = (
+    "What the generator makes, one seed; crosses are the means of the mixture it should cover. "
+    "Frames are cropped to their surroundings."
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

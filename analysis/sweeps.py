@@ -27,7 +27,7 @@ from hyperscale.claims import Claim, Monotone, Ordering, is_error
 from hyperscale.errors import AnalysisError
 from hyperscale.trial import TrialRecord
 
-MAX_PANELS = 8
+MAX_PANELS = 10
 TRIAL_SHIFT = 0.1
 """How far, in steps of the column, a trial's mark stands beside the mean, so that neither hides the other."""
 _FIRST_CHOICES = ("accuracy_weight", "depth", "embedding_dim", "latent_dim", "primary_depth", "steps")
@@ -175,7 +175,7 @@ def _sweep_legend(figure: Figure, methods: Sequence[str]) -> None:
 def plot_points(records: Sequence[TrialRecord], *, by: str = "accuracy_weight") -> Figure | None:
     """Draw generated two-dimensional points of one seed, one panel a value of ``by``; None without any.
 
-    A record's curve ``mixture_means`` is drawn as crosses in the same panel.
+    A record's curve ``mixture_means`` is drawn as crosses in the same panel, which is cropped to their surroundings.
     """
     kept = [
         r
@@ -192,8 +192,8 @@ def plot_points(records: Sequence[TrialRecord], *, by: str = "accuracy_weight") 
     values = sorted(chosen)
     if len(values) > MAX_PANELS:
         values = [values[int(i)] for i in np.linspace(0, len(values) - 1, MAX_PANELS)]
-    columns = min(len(values), 4)
-    rows = math.ceil(len(values) / columns)
+    rows = math.ceil(len(values) / 5)
+    columns = math.ceil(len(values) / rows)
     figure = new_figure(2.3 * columns + 0.3, 2.4 * rows + 0.3)
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
     for axes, value in zip(panels, values, strict=False):
@@ -213,5 +213,13 @@ def _draw_points(axes: Axes, record: TrialRecord) -> None:
     axes.plot(xs, ys, marker="o", markersize=2.8, rasterized=crowded(len(xs)), **look)
     if len(record.result.curves.get("mixture_means", [])) == 2:
         means_x, means_y = record.result.curves["mixture_means"]
-        axes.plot(means_x, means_y, linestyle="none", marker="x", markersize=8, markeredgewidth=2, color=INK)
+        axes.plot(means_x, means_y, linestyle="none", marker="x", markersize=5.5, markeredgewidth=1.4, color=INK)
+        axes.set_xlim(*_frame(means_x))
+        axes.set_ylim(*_frame(means_y))
     axes.set_aspect("equal", adjustable="box")
+
+
+def _frame(means: Sequence[float]) -> tuple[float, float]:
+    """Return limits that show the means and as much again around them; a curve may leave the frame."""
+    middle, reach = (min(means) + max(means)) / 2, max(max(means) - min(means), 1.0)
+    return middle - reach, middle + reach

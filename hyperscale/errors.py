@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import operator
 from collections.abc import Iterable
+from typing import Any
 
 
 class HyperscaleError(Exception):
@@ -50,15 +52,14 @@ def check_integer(place: str, given: object, minimum: int) -> None:
         raise StudyError(f"{place} is {given!r}; allowed: a whole number of at least {minimum}.")
 
 
-def check_number(place: str, given: object, *, above: float | None = None, least: float | None = None) -> None:
+def check_number(
+    place: str, given: Any, *, above: float | None = None, least: float | None = None, most: float | None = None
+) -> None:
     """Raise `StudyError` unless ``given`` is a finite number inside the stated bound."""
-    limits = "".join(
-        [
-            f" above {above:g}" if above is not None else "",
-            f" of at least {least:g}" if least is not None else "",
-        ]
-    )
+    rules = (("above", above, operator.gt), ("at least", least, operator.ge), ("at most", most, operator.le))
+    asked = [(f"{word} {bound:g}", bound, holds) for word, bound, holds in rules if bound is not None]
     number = isinstance(given, int | float) and not isinstance(given, bool) and abs(given) < float("inf")
-    low = number and ((above is not None and given <= above) or (least is not None and given < least))  # type: ignore[operator]
-    if not number or low:
-        raise StudyError(f"{place} is {given!r}; allowed: a finite number{limits}.")
+    if not number or not all(holds(given, bound) for _, bound, holds in asked):
+        raise StudyError(
+            f"{place} is {given!r}; allowed: a finite number {' and '.join(text for text, _, _ in asked)}."
+        )

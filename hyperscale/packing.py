@@ -48,6 +48,7 @@ class Pack:
 
     def halves(self) -> tuple[Pack, Pack]:
         """Split into two packs, for when the whole does not fit or fails."""
+        assert len(self.trials) > 1
         middle = len(self.trials) // 2
         return Pack(trials=self.trials[:middle]), Pack(trials=self.trials[middle:])
 

@@ -69,7 +69,7 @@ def random_bits(keys: Tensor, count: int) -> Tensor:
 
 
 def uniform(keys: Tensor, count: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Return uniform numbers in (0, 1), 52 random bits each and never an end point: [*keys.shape, count]."""
+    """Return uniform numbers in (0, 1), never an end point before rounding to ``dtype``: [*keys.shape, count]."""
     words = (random_bits(keys, count) >> 12).bitwise_and_((1 << 52) - 1)
     return words.to(torch.float64).add_(0.5).mul_(2.0**-52).to(dtype)
 

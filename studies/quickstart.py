@@ -40,7 +40,7 @@ study = Study(
         for method in (
             Hypernetwork(primary_widths=(width,), encoder=encoder, bias="hidden", initialization="shared_primary"),
             Embedding(primary_widths=(width,), encoder=encoder, bias="hidden", embedding_dim=2),
-            PerInstance(primary_widths=(width,), bias="hidden", num_instances=33, restarts=2),
+            PerInstance(primary_widths=(width,), bias="hidden", num_instances=32, restarts=2),
         )
         for lr in (0.001, 0.003, 0.01)
     ],

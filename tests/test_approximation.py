@@ -202,7 +202,7 @@ def test_per_instance_errors_are_those_of_the_best_attempts() -> None:
     primary = Hypernetwork(primary_widths=(4,), activation="tanh", bias="all").primary_shape(BALL.dims)
     kept: list[tuple[float, float]] = []
     for instance in range(3):
-        conditioning = torch.full((1, 1, 1), -1.0 + instance, dtype=torch.float64)
+        conditioning = torch.full((1, 1, 1), (2 * instance + 1) / 3 - 1, dtype=torch.float64)
         y = BALL.prepare([BALL], [0], "cpu").evaluate(x[None, None, :, None], conditioning).flatten()
         attempts: list[tuple[float, float]] = []
         for restart in range(2):

@@ -333,7 +333,7 @@ def test_restarts_keep_the_best_attempt_of_every_instance() -> None:
     worst, kept = method.keep_best(largest, squared)
     assert worst.tolist() == [[1.0, 4.0]]
     torch.testing.assert_close(kept, torch.tensor([[0.9, 0.5]]))
-    assert method.instances(Dims(x_dim=1, conditioning_dim=1)).flatten().tolist() == [-1, -1, -1, 1, 1, 1]
+    assert method.instances(Dims(x_dim=1, conditioning_dim=1)).flatten().tolist() == [-0.5] * 3 + [0.5] * 3
 
 
 def test_restarts_start_from_different_weights() -> None:

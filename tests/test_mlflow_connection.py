@@ -9,11 +9,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from test_mlflow_store import make_file
 
 from hyperscale.errors import RecordingError
 from hyperscale.recording.mlflow_connection import masked
 from hyperscale.recording.mlflow_store import MlflowStore
+from tests.test_mlflow_store import make_file
 
 
 @pytest.mark.parametrize("given", ["results/mlflow.db", "mlflow.db", "", "ftp://host/x", "http://", "C:\\x"])

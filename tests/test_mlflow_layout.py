@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from test_mlflow_store import changed, make_file, make_records
 
 from analysis.palette import method_style
 from hyperscale.recording import mlflow_layout as layout
 from hyperscale.trial import TrialRecord, TrialResult, TrialStatus
+from tests.test_mlflow_store import changed, make_file, make_records
 
 
 @pytest.mark.parametrize("method", ["Hypernetwork", "Embedding", "Monolithic", "PerInstance", "WeightGenerator", "X"])

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_mlflow_store import changed, make_file, make_records
 
 from hyperscale.recording.mlflow_store import SCALING, TRIALS, MlflowStore, serve_ui
 from hyperscale.recording.mlflow_views import read_view
+from tests.test_mlflow_store import changed, make_file, make_records
 
 
 def test_views_are_seeded_and_left_alone_once_changed_by_hand(tmp_path: Path) -> None:

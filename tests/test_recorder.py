@@ -283,7 +283,7 @@ import sys
 sys.modules["mlflow"] = None
 from hyperscale.recording.mlflow_store import MlflowStore
 from hyperscale.recording.recorder import Recorder
-from test_recorder import QUICK, make_launch, make_records
+from tests.test_recorder import QUICK, make_launch, make_records
 launch = make_launch(3)
 records = make_records(launch)
 recorder = Recorder(

@@ -331,3 +331,39 @@ def test_a_slice_of_no_time_still_makes_progress() -> None:
     )
     assert not run.advance(0.0)
     assert 0 < run.step < 100
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        Hypernetwork(primary_widths=(16,), encoder=HatEncoder(knots=17), bias="hidden"),
+        Hypernetwork(primary_widths=(16, 16), widths=(32,), bias="all"),
+        Embedding(primary_widths=(16,), widths=(32,), embedding_dim=3, bias="all"),
+        Monolithic(primary_widths=(128, 128), bias="all"),
+        PerInstance(primary_widths=(16,), num_instances=8, restarts=2, bias="hidden"),
+    ],
+    ids=lambda method: method.name,
+)
+def test_packs_agree_bit_for_bit_at_the_size_of_a_study(method: Method) -> None:
+    """With batches of 32 x 32 points too, one member alone and in a pack of six give the same float32 bits."""
+    members: list[Member] = [
+        (
+            Approximation(
+                method=method,
+                target=SobolevBall(x_dim=1, conditioning_dim=1, levels=3),
+                optimizer=Adam(lr=lr),
+                points=FreshPoints(instances=32, points=32),
+                steps=40,
+                grid_points=33,
+            ),
+            seed,
+        )
+        for lr in (1e-3, 3e-3, 1e-2)
+        for seed in range(2)
+    ]
+    whole = finish(members)
+    for start, stop in ((2, 3), (3, 5)):
+        part = finish(members[start:stop])
+        assert torch.equal(part.params, whole.params[start:stop])
+        for outcome, other in zip(part.outcomes(), whole.outcomes()[start:stop], strict=True):
+            assert_same(outcome, other, 0)

@@ -57,7 +57,8 @@ def _unreachable(address: str | None, why: str) -> ResourceError:
     where = f"at {address!r}" if address else "on this machine"
     return ResourceError(
         f"Ray could not be reached {where}: {why.splitlines()[0]}. Give --address of a running cluster "
-        "(auto, HOST:6379 or ray://HOST:10001), or leave it out to use this machine alone, or use --executor in-process."
+        "(auto, HOST:6379 or ray://HOST:10001), or leave it out to use this machine alone, "
+        "or use --executor in-process."
     )
 
 
@@ -127,7 +128,7 @@ class RayTune(Executor):
             options |= {"include_dashboard": False, "num_cpus": os.cpu_count()}
         try:
             ray.init(self.address, **options)
-        except Exception as problem:  # noqa: BLE001  (Ray has no common base of what its start may raise)
+        except Exception as problem:
             raise _unreachable(self.address, str(problem).strip() or type(problem).__name__) from problem
 
     def _resources(self, nodes: Sequence[Mapping[str, Any]]) -> Resources:

@@ -14,7 +14,7 @@ from hyperscale.methods.method import ConditionedMethod, Dims
 from hyperscale.networks.activations import activation_function
 from hyperscale.networks.initialization import initialize
 from hyperscale.networks.mlp import Shape, evaluate, spectral_complexity
-from hyperscale.seeding import stream_keys, uniform_between
+from hyperscale.seeding import normal, stream_keys, uniform_between
 
 HyperInitialization = Literal["default", "he_uniform", "primary_fan_in", "hyperfan", "shared_primary"]
 _SCHEMES = ("default", "he_uniform", "primary_fan_in", "hyperfan", "shared_primary")
@@ -28,8 +28,9 @@ class Hypernetwork(ConditionedMethod):
     f maps I to the N_g weights of g. ``initialization``: ``default`` (torch.nn.Linear's) or ``he_uniform`` for
     every layer of f; ``primary_fan_in`` and ``hyperfan`` rescale f's last layer so that the weights of g start
     with variance 1/(3 fan_in) (torch.nn.Linear's in g) or 2/fan_in for ReLU and 1/fan_in otherwise (the
-    principled fan-in rule of Chang, Flokas & Lipson, 2020); ``shared_primary`` starts from one primary network
-    in torch.nn.Linear's initialisation for every I, f's last layer adding small differences.
+    fan-in rule of Chang, Flokas & Lipson, 2020, biases of g included), f's last bias zero; ``shared_primary``
+    starts from one primary network in torch.nn.Linear's initialisation for every I, f's last layer adding small
+    differences.
     """
 
     initialization: HyperInitialization = "default"
@@ -84,7 +85,8 @@ class Hypernetwork(ConditionedMethod):
     def _rescale_last(self, dims: Dims, seeds: Sequence[int], params: Tensor) -> None:
         """Scale f's last layer, block by block of g, to the wanted variance of the generated weights."""
         keys = stream_keys(seeds, "init", "f", "probes")
-        probes = uniform_between(keys, _NUM_PROBES * dims.conditioning_dim, -1, 1, torch.float64)
+        count = _NUM_PROBES * dims.conditioning_dim
+        probes = normal(keys, count) if dims.inputs == "normal" else uniform_between(keys, count, -1, 1, torch.float64)
         layers = self.f_shape(dims).split(params)
         hidden = self.encode(probes.unflatten(-1, (_NUM_PROBES, dims.conditioning_dim)))
         if len(layers) > 1:

@@ -27,11 +27,15 @@ _BIAS: dict[str, tuple[bool, bool, bool, bool]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dims:
-    """The dimensions of a task: m1 = ``x_dim``, m2 = ``conditioning_dim``, and the number of outputs."""
+    """The dimensions of a task, m1 = ``x_dim``, m2 = ``conditioning_dim``, the outputs, and the law of x and I.
+
+    ``inputs`` is ``uniform`` on the cube [-1, 1]^m or standard ``normal``.
+    """
 
     x_dim: int
     conditioning_dim: int
     output_dim: int = 1
+    inputs: Literal["uniform", "normal"] = "uniform"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

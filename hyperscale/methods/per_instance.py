@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,13 +20,14 @@ from hyperscale.networks.mlp import Shape, evaluate, spectral_complexity
 class PerInstance(Method):
     """A separate primary network g_I for each of ``num_instances`` fixed values of I.
 
-    The values form an equispaced grid of [-1, 1]^conditioning_dim with ``num_instances`` per dimension. Each
-    network sees its own y(., I) only, so ``sup_error`` is a trained upper bound of
-    sup_I inf_g sup_x abs(g - y) over that grid: the error Theorem 4 lets a hypernetwork come near. Every instance
-    is attempted ``restarts`` times from different initial weights, and its best attempt counts.
+    The values are the centres of an equispaced grid of [-1, 1]^conditioning_dim with ``num_instances`` cells per
+    dimension (a target's finest bumps stand in such cells and vanish on their borders). Each network sees its own
+    y(., I) only, so ``sup_error`` is a trained upper bound of sup_I inf_g sup_x abs(g - y) over that grid: the
+    error Theorem 4 lets a hypernetwork come near. Every instance is attempted ``restarts`` times from different
+    initial weights, and its best attempt counts; the trial diverges where any attempt does.
     """
 
-    num_instances: int = 33
+    num_instances: int = 32
     restarts: int = 1
 
     def __post_init__(self) -> None:
@@ -36,7 +38,7 @@ class PerInstance(Method):
 
     def instances(self, dims: Dims) -> Tensor:
         """Return the grid of I, each value ``restarts`` times: float64 [num_networks, conditioning_dim]."""
-        axis = torch.linspace(-1, 1, self.num_instances, dtype=torch.float64)
+        axis = (2 * torch.arange(self.num_instances, dtype=torch.float64) + 1) / self.num_instances - 1
         grid = torch.cartesian_prod(*[axis] * dims.conditioning_dim).reshape(-1, dims.conditioning_dim)
         return grid.repeat_interleave(self.restarts, dim=0)
 
@@ -78,12 +80,12 @@ class PerInstance(Method):
     def keep_best(self, largest: Tensor, squared: Tensor) -> tuple[Tensor, Tensor]:
         """Keep, for every instance, the attempt with the smallest largest error."""
         attempts = largest.unflatten(1, (-1, self.restarts))
-        best = attempts.argmin(dim=-1, keepdim=True)
+        best = attempts.nan_to_num(nan=math.inf, posinf=math.inf).argmin(dim=-1, keepdim=True)
         kept = squared.unflatten(1, (-1, self.restarts)).gather(-1, best)
         return attempts.gather(-1, best).squeeze(-1), kept.squeeze(-1)
 
     def spectral_complexities(self, dims: Dims, params: Tensor, conditioning: Tensor) -> dict[str, Tensor]:
-        """Return the largest C(g_I), [members]."""
+        """Return the largest C(g_I) of all attempts, [members]."""
         layers = self.primary_shape(dims).split(params.unflatten(-1, (conditioning.shape[1], -1)))
         return {"spectral_complexity_primary": spectral_complexity(layers, self.activation).amax(dim=-1)}
 

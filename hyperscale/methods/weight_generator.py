@@ -19,8 +19,8 @@ from hyperscale.networks.mlp import Shape, evaluate
 class WeightGenerator:
     """A fully connected generator of weights, z ~ U[-1, 1]^latent_dim (Deutsch 2018; Deutsch et al. 2019).
 
-    ``widths`` are its hidden widths; all layers have biases. Weights and biases start from a truncated normal
-    with standard deviation sqrt(init_scale / fan_in), as in the published toy code (scale 6).
+    ``widths`` are its hidden widths; all layers have biases. Weights and biases start from a normal
+    with standard deviation sqrt(init_scale / fan_in), cut at two of these, as in the published toy code (scale 6).
     """
 
     latent_dim: int = 1

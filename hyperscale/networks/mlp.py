@@ -63,9 +63,13 @@ class Shape:
 
 
 def linear(x: Tensor, layer: Layer) -> Tensor:
-    """Return ``x W + b`` for x [..., n, fan_in] and a layer with the same leading dimensions."""
+    """Return ``x W + b`` for x [..., n, fan_in] and a layer with the same leading dimensions.
+
+    One output column is summed by hand: a matrix product would take another kernel for one member than for
+    several, and a trial's last bits would depend on its pack.
+    """
     weight, bias = layer
-    product = x @ weight
+    product = (x * weight.mT).sum(dim=-1, keepdim=True) if weight.shape[-1] == 1 else x @ weight
     return product if bias is None else product + bias.unsqueeze(-2)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hyperscale.errors import StudyError, check_choice, check_integer
 from hyperscale.identity import canonical
-from hyperscale.methods.method import Dims, Method
+from hyperscale.methods.method import ConditionedMethod, Dims, Method
 from hyperscale.methods.per_instance import PerInstance
 from hyperscale.settings.batches import (
     Batch,
@@ -29,6 +29,7 @@ from hyperscale.training.trainer import TrainingRun
 
 _MAX_GRID = 2**22
 _CHUNK_NUMBERS = 2**20
+_MAX_FEATURES = 2**16
 _SPECTRAL = ("spectral_complexity_primary", "spectral_complexity_conditioning")
 
 
@@ -77,9 +78,22 @@ class Approximation(Setting):
                 f"{self.target.conditioning_dim} dimensions; allowed: at most 2^22 grid points in all. Take fewer."
             )
 
+        encoder = self.method.encoder if isinstance(self.method, ConditionedMethod) else None
+        if encoder is not None and self.target.inputs != "uniform":
+            raise StudyError(
+                f"Approximation: {self.method.name}.encoder covers [-1, 1] only, and {type(self.target).__name__} has "
+                "unbounded inputs. Leave the encoder out."
+            )
+        if encoder is not None and encoder.num_features(self.target.conditioning_dim) > _MAX_FEATURES:
+            raise StudyError(
+                f"Approximation: {encoder.knots} knots in {self.target.conditioning_dim} dimensions are more than "
+                f"{_MAX_FEATURES} features. Take fewer knots."
+            )
+
     def _num_grid_instances(self) -> int:
-        per_dim = self.method.num_instances if isinstance(self.method, PerInstance) else self.grid_points
-        return int(per_dim**self.target.conditioning_dim)
+        if isinstance(self.method, PerInstance):
+            return self.method.num_networks(self.target.dims)
+        return int(self.grid_points**self.target.conditioning_dim)
 
     @property
     def method_name(self) -> str:
@@ -164,9 +178,10 @@ class ApproximationObjective:
         self.rows = None if order == list(range(len(streams))) else torch.tensor(order, device=device)
         self.target: PreparedTarget = shared.target.prepare(self.targets, self.seeds, device)
         self.sample: Batch | None = None
+        self._fits: dict[int, Tensor] = {}
         self.batches: Batches = self._batches()
 
-    def _source(self, stream: Literal["data", "batches", "evaluation"]) -> PointSource:
+    def _source(self, stream: Literal["data", "batches"]) -> PointSource:
         return PointSource(self.seeds, stream, self.dims, self.shared.target.inputs, self.device)
 
     def _batches(self) -> Batches:
@@ -178,7 +193,8 @@ class ApproximationObjective:
         return FreshBatches(self._source("batches"), self.target, points, self.shared.dtype, fixed)
 
     def _for_members(self, part: Tensor) -> Tensor:
-        return part if self.rows is None else part[self.rows]
+        """Give every member its stream's rows, always contiguous: a kernel may depend on the layout."""
+        return part.contiguous() if self.rows is None else part[self.rows]
 
     def loss(self, params: Tensor, step: int) -> Tensor:
         """Return the mean squared error on the batch of ``step``, [members]."""
@@ -187,46 +203,60 @@ class ApproximationObjective:
         return residual.square().mean(dim=(1, 2, 3))
 
     def metrics(self, params: Tensor) -> dict[str, Tensor]:
-        """Return the final errors and spectral complexities, each [members]."""
-        params = params.double()
-        members = params.shape[0]
-        largest = torch.zeros(members, dtype=torch.float64, device=params.device)
-        total, count = torch.zeros_like(largest), 0
-        zero, linear = torch.zeros_like(largest), torch.zeros_like(largest)
-        fit = None if self.sample is None else linear_fit(self.sample)
-        for x, conditioning, y in self._evaluation_batches():
-            y_members = self._for_members(y)
-            h = self.method.evaluate(self.dims, params, self._for_members(x), self._for_members(conditioning))
-            residual = (h - y_members).flatten(2)
+        """Return the final errors and spectral complexities, each [members].
+
+        One member at a time, so that not even the last bit depends on the pack.
+        """
+        rows = range(len(params)) if self.rows is None else self.rows.tolist()
+        members = [self._member_metrics(member[None].double(), row) for member, row in zip(params, rows, strict=True)]
+        return {name: torch.cat([metrics[name] for metrics in members]) for name in members[0]}
+
+    def _member_metrics(self, params: Tensor, row: int) -> dict[str, Tensor]:
+        """Return the metrics of one member, ``params`` [1, num_params], that sees stream ``row``; each [1]."""
+        largest = torch.zeros(1, dtype=torch.float64, device=params.device)
+        total, zero, linear, count = largest.clone(), largest.clone(), largest.clone(), 0
+        fit = None if self.sample is None else self._linear_fit(row)
+        for x, conditioning, y in self._evaluation_batches(row):
+            residual = (self.method.evaluate(self.dims, params, x, conditioning) - y).flatten(2)
             worst, squared = self.method.keep_best(residual.abs().amax(dim=2), residual.square().sum(dim=2))
             largest = torch.maximum(largest, worst.amax(dim=1))
             total += squared.sum(dim=1)
             count += squared.shape[1] * residual.shape[2]
             if fit is not None:
-                zero += y_members.square().sum(dim=(1, 2, 3))
-                gap = (x.squeeze(2) @ fit).squeeze(-1) - y.flatten(1)
-                linear += self._for_members(gap.square().sum(dim=1))
+                zero += y.square().sum(dim=(1, 2, 3))
+                linear += ((x.squeeze(2) @ fit).squeeze(-1) - y.flatten(1)).square().sum(dim=1)
         mean_square = total / count
         metrics = {"sup_error": largest, "rmse": mean_square.sqrt()}
         if fit is not None:
             metrics |= {"test_loss": mean_square, "zero_loss": zero / count, "linear_loss": linear / count}
-        return metrics | self.method.spectral_complexities(self.dims, params, self._spectral_instances(members))
+        return metrics | self.method.spectral_complexities(self.dims, params, self._spectral_instances(row))
 
-    def _spectral_instances(self, members: int) -> Tensor:
+    def _linear_fit(self, row: int) -> Tensor:
+        """Return the best linear map of stream ``row``'s sample, computed once."""
+        assert self.sample is not None
+        if row not in self._fits:
+            x, conditioning, y = (part[row : row + 1] for part in self.sample)
+            self._fits[row] = linear_fit((x, conditioning, y))
+        return self._fits[row]
+
+    def _spectral_instances(self, row: int) -> Tensor:
+        """Return the values of I, [1, instances, conditioning_dim], over which the primary's complexity is maximal."""
         if self.sample is not None:
-            return self._for_members(self.sample[1][:, :100].double())
+            return self.sample[1][row : row + 1, :100].double()
         if isinstance(self.method, PerInstance):
             instances = self.method.instances(self.dims)
         else:
             instances = grid(
                 self.dims.conditioning_dim, max(2, min(33, round(4096 ** (1 / self.dims.conditioning_dim))))
             )
-        return instances.to(self.device).expand(members, -1, -1)
+        return instances.to(self.device)[None]
 
-    def _evaluation_batches(self) -> Iterator[Batch]:
-        """Yield the test sample, or the grid, some instances at a time (a number that no pack size changes)."""
+    def _evaluation_batches(self, row: int) -> Iterator[Batch]:
+        """Yield stream ``row``'s test sample, or the grid with its target, some instances at a time."""
+        target = self.shared.target.prepare([self.targets[row]], [self.seeds[row]], self.device)
         if isinstance(self.shared.points, FixedSample):
-            test = draw_sample(self._source("evaluation"), self.target, self.shared.points.test_size, torch.float64)
+            source = PointSource([self.seeds[row]], "evaluation", self.dims, self.shared.target.inputs, self.device)
+            test = draw_sample(source, target, self.shared.points.test_size, torch.float64)
             for start in range(0, test[0].shape[1], 500):
                 x, conditioning, y = (part[:, start : start + 500] for part in test)
                 yield x, conditioning, y
@@ -241,9 +271,9 @@ class ApproximationObjective:
         if isinstance(self.method, PerInstance):
             size = len(instances)
         for start in range(0, len(instances), size):
-            conditioning = instances[start : start + size].expand(len(self.seeds), -1, -1)
-            x = x_grid.expand(len(self.seeds), conditioning.shape[1], -1, -1)
-            yield x, conditioning, self.target.evaluate(x, conditioning)
+            conditioning = instances[start : start + size][None]
+            x = x_grid.expand(1, conditioning.shape[1], -1, -1).contiguous()
+            yield x, conditioning, target.evaluate(x, conditioning)
 
     def curves(self, params: Tensor) -> list[dict[str, list[list[float]]]]:
         """Return no further curves."""

@@ -136,7 +136,7 @@ class GenerationObjective:
         entropy = kozachenko_leonenko(points, self.generator.latent_dim)
         return (self.accuracy_weight * cost).mean(dim=-1) - entropy
 
-    def _line(self, params: Tensor, count: int) -> Tensor:
+    def _line(self, params: Tensor, keys: Tensor, count: int) -> Tensor:
         """Return ``count`` generated points in float64; z is equispaced, or random above one latent dimension."""
         latent_dim = self.generator.latent_dim
         if latent_dim == 1:
@@ -144,9 +144,7 @@ class GenerationObjective:
                 len(params), -1, -1
             )
         else:
-            z = uniform_between(self.evaluation_keys, count * latent_dim, -1, 1, torch.float64).unflatten(
-                -1, (count, -1)
-            )
+            z = uniform_between(keys, count * latent_dim, -1, 1, torch.float64).unflatten(-1, (count, -1))
         return self.generator.generate(_PLANE, params.double(), z)
 
     def metrics(self, params: Tensor) -> dict[str, Tensor]:
@@ -158,7 +156,7 @@ class GenerationObjective:
         latent_dim = self.generator.latent_dim
         z = uniform_between(key, _EVALUATION_SAMPLES * latent_dim, -1, 1, torch.float64)
         points = self.generator.generate(_PLANE, params.double(), z.unflatten(-1, (_EVALUATION_SAMPLES, latent_dim)))[0]
-        line = self._line(params, _PEAK_SAMPLES)[0]
+        line = self._line(params, key, _PEAK_SAMPLES)[0]
         distances = torch.cdist(self.target.means().to(line), line).amin(dim=-1)
         metrics = {
             "mean_value": self.target.value(points).mean(),
@@ -173,7 +171,7 @@ class GenerationObjective:
     def curves(self, params: Tensor) -> list[dict[str, list[list[float]]]]:
         """Return ``points`` of the generated curve and ``mixture_means``, as [xs, ys]."""
         means = [[round(number, 4) for number in axis] for axis in self.target.means().T.tolist()]
-        lines = self._line(params, _CURVE_SAMPLES)
+        lines = self._line(params, self.evaluation_keys, _CURVE_SAMPLES)
         rows: list[dict[str, list[list[float]]]] = []
         for line in lines:
             sound = line[line.isfinite().all(dim=-1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -31,21 +32,30 @@ class GaussianMixture:
 
     def means(self) -> Tensor:
         """Return the means, float64 [num_components, 2]."""
-        keys = stream_keys([self.seed], "target", "means")[0]
-        return uniform_between(keys, 2 * self.num_components, -5, 5, torch.float64).reshape(-1, 2)
+        return _components(self.num_components, self.seed)[0]
 
     def deviations(self) -> Tensor:
         """Return the standard deviations, float64 [num_components]."""
-        return uniform_between(stream_keys([self.seed], "target", "sd")[0], self.num_components, 1, 1.1, torch.float64)
+        return _components(self.num_components, self.seed)[1]
 
     def weights(self) -> Tensor:
         """Return the weights, summing to 1, float64 [num_components]."""
-        raw = uniform_between(stream_keys([self.seed], "target", "p")[0], self.num_components, 1, 3, torch.float64)
-        return raw / raw.sum()
+        return _components(self.num_components, self.seed)[2]
 
     def value(self, points: Tensor) -> Tensor:
         """Return v at ``points`` [..., 2]: [...]."""
-        means, deviations, weights = (part.to(points) for part in (self.means(), self.deviations(), self.weights()))
+        means, deviations, weights = (part.to(points) for part in _components(self.num_components, self.seed))
         squared = (points.unsqueeze(-2) - means).square().sum(dim=-1)
         variance = deviations.square()
         return (weights * 2 * math.pi * variance * torch.exp(-squared / (2 * variance))).sum(dim=-1)
+
+
+@functools.lru_cache(maxsize=64)
+def _components(count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return means, standard deviations and weights; drawn once, asked for at every step."""
+    draws = ((2 * count, "means", -5, 5), (count, "sd", 1, 1.1), (count, "p", 1, 3))
+    means, deviations, raw = (
+        uniform_between(stream_keys([seed], "target", label)[0], size, low, high, torch.float64)
+        for size, label, low, high in draws
+    )
+    return means.reshape(-1, 2), deviations, raw / raw.sum()

@@ -38,7 +38,7 @@ class Target(ABC):
     @property
     def dims(self) -> Dims:
         """The dimensions as the methods want them; y is a scalar."""
-        return Dims(x_dim=self.x_dim, conditioning_dim=self.conditioning_dim)
+        return Dims(x_dim=self.x_dim, conditioning_dim=self.conditioning_dim, inputs=self.inputs)
 
     @property
     @abstractmethod

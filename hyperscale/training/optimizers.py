@@ -67,7 +67,7 @@ class PackedOptimizer(ABC):
 
     def restore(self, buffers: Mapping[str, Tensor]) -> None:
         """Take up saved buffers."""
-        self.buffers = {name: tensor.to(self.lr.device) for name, tensor in buffers.items()}
+        self.buffers = {name: tensor.to(self.lr.device, copy=True) for name, tensor in buffers.items()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -25,7 +25,7 @@ class Cosine:
 
     def __post_init__(self) -> None:
         """Check the final factor."""
-        check_number("Cosine.final", self.final, least=0)
+        check_number("Cosine.final", self.final, least=0, most=1)
         object.__setattr__(self, "final", float(self.final))
 
     def factor(self, step: int, num_steps: int) -> float:
@@ -41,7 +41,7 @@ class Exponential:
 
     def __post_init__(self) -> None:
         """Check the rate."""
-        check_number("Exponential.rate", self.rate, above=0)
+        check_number("Exponential.rate", self.rate, above=0, most=1)
         object.__setattr__(self, "rate", float(self.rate))
 
     def factor(self, step: int, num_steps: int) -> float:  # noqa: ARG002

@@ -15,6 +15,7 @@ from hyperscale.training.optimizers import Optimizer
 
 _NEVER = 2**62
 _CURVE_POINTS = 40
+_ALIGNMENT_BYTES = 64
 
 
 class Objective(Protocol):
@@ -36,18 +37,32 @@ def curve_steps(num_steps: int) -> list[int]:
     return sorted({round(math.exp(ratio * index)) for index in range(_CURVE_POINTS)} | {num_steps})
 
 
+def aligned(params: Tensor) -> Tensor:
+    """Return a copy of params [members, num_params] in which every member's row starts on a 64-byte boundary.
+
+    Matrix kernels treat the ends of unaligned rows differently; with this, a member's last bits do not depend on
+    its place in the pack.
+    """
+    width = _ALIGNMENT_BYTES // params.element_size()
+    rows = params.new_zeros(params.shape[0], -(-params.shape[1] // width) * width)
+    view = rows[:, : params.shape[1]]
+    view.copy_(params)
+    return view
+
+
 class TrainingRun:
     """Gradient training of a pack (a `PackRun`): ``params`` [members, num_params] under an objective.
 
-    A member whose loss or gradient stops being finite is diverged at that step; its numbers stay its own, so
-    pack-mates are untouched bit for bit. The curve is the mean batch loss since the last recorded step.
+    A member whose loss, or final parameters, are not finite has diverged, at the step where the loss shows it; its
+    numbers stay its own, so pack-mates are untouched bit for bit. The curve is the mean batch loss since the last
+    recorded step.
     """
 
     def __init__(self, objective: Objective, params: Tensor, optimizers: Sequence[Optimizer], num_steps: int) -> None:
         self.objective = objective
-        self.params = params
+        self.params = aligned(params)
         self.schedule = optimizers[0].schedule
-        self.optimizer = optimizers[0].start(optimizers, params)
+        self.optimizer = optimizers[0].start(optimizers, self.params)
         self.num_steps = num_steps
         self.step = 0
         members = params.shape[0]
@@ -90,10 +105,10 @@ class TrainingRun:
         """Return tensors and numbers that `restore` takes up; loadable with ``weights_only=True``."""
         return {
             "step": self.step,
-            "params": self.params,
-            "buffers": dict(self.optimizer.buffers),
-            "diverged_at": self._diverged_at,
-            "loss_sum": self._loss_sum,
+            "params": self.params.clone(),
+            "buffers": {name: buffer.clone() for name, buffer in self.optimizer.buffers.items()},
+            "diverged_at": self._diverged_at.clone(),
+            "loss_sum": self._loss_sum.clone(),
             "summed": self._summed,
             "curve": list(self._curve),
         }
@@ -102,10 +117,10 @@ class TrainingRun:
         """Go on from a saved state: the same steps give the same bits, since batches are keyed by step."""
         device = self.params.device
         self.step = int(state["step"])
-        self.params = state["params"].to(device)
+        self.params = aligned(state["params"].to(device))
         self.optimizer.restore(state["buffers"])
         self._diverged_at = state["diverged_at"].to(device)
-        self._loss_sum = state["loss_sum"].to(device)
+        self._loss_sum = state["loss_sum"].to(device, copy=True)
         self._summed = int(state["summed"])
         self._curve = [point.to(device) for point in state["curve"]]
 
@@ -134,7 +149,7 @@ class TrainingRun:
         pairs = [(step, loss) for step, loss in zip(steps, losses, strict=True) if math.isfinite(loss)]
         curve = [[step for step, _ in pairs], [loss for _, loss in pairs]]
         if diverged_at < _NEVER:
-            reason = f"the loss stopped being finite at step {diverged_at} of {self.num_steps}"
+            reason = f"loss or parameters stopped being finite at step {diverged_at} of {self.num_steps}"
             return Outcome(status="diverged", reason=reason, curves={"train_loss": curve})
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
         return Outcome(status="finished", metrics=finite, curves={"train_loss": curve, **curves})
