@@ -6,9 +6,14 @@ The names below are loaded on first use, so that ``import hyperscale`` (and ``hy
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# A trial's last bits must not depend on its place in a pack: MKL's strict mode makes matrix products independent of
+# how their rows are aligned in memory (and costs nothing measurable). MKL reads this at its first use.
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 _HOME = {
     "Adam": "hyperscale.training.optimizers",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from hyperscale.recording.store import Store
 from hyperscale.study import StudyFile, load_study
@@ -85,6 +86,12 @@ def local_ray() -> Iterator[None]:
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Compute as a worker does: sums differ in the last bits between one thread and several."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,6 @@ from hyperscale.training.optimizers import Optimizer
 
 _NEVER = 2**62
 _CURVE_POINTS = 40
-_ALIGNMENT_BYTES = 64
 
 
 class Objective(Protocol):
@@ -37,19 +36,6 @@ def curve_steps(num_steps: int) -> list[int]:
     return sorted({round(math.exp(ratio * index)) for index in range(_CURVE_POINTS)} | {num_steps})
 
 
-def aligned(params: Tensor) -> Tensor:
-    """Return a copy of params [members, num_params] in which every member's row starts on a 64-byte boundary.
-
-    Matrix kernels treat the ends of unaligned rows differently; with this, a member's last bits do not depend on
-    its place in the pack.
-    """
-    width = _ALIGNMENT_BYTES // params.element_size()
-    rows = params.new_zeros(params.shape[0], -(-params.shape[1] // width) * width)
-    view = rows[:, : params.shape[1]]
-    view.copy_(params)
-    return view
-
-
 class TrainingRun:
     """Gradient training of a pack (a `PackRun`): ``params`` [members, num_params] under an objective.
 
@@ -60,7 +46,7 @@ class TrainingRun:
 
     def __init__(self, objective: Objective, params: Tensor, optimizers: Sequence[Optimizer], num_steps: int) -> None:
         self.objective = objective
-        self.params = aligned(params)
+        self.params = params
         self.schedule = optimizers[0].schedule
         self.optimizer = optimizers[0].start(optimizers, self.params)
         self.num_steps = num_steps
@@ -117,7 +103,7 @@ class TrainingRun:
         """Go on from a saved state: the same steps give the same bits, since batches are keyed by step."""
         device = self.params.device
         self.step = int(state["step"])
-        self.params = aligned(state["params"].to(device))
+        self.params = state["params"].to(device, copy=True)
         self.optimizer.restore(state["buffers"])
         self._diverged_at = state["diverged_at"].to(device)
         self._loss_sum = state["loss_sum"].to(device, copy=True)
