@@ -258,17 +258,27 @@ def sync(study: Path, store_folder: Path, tracking_uri: str | None) -> None:
 @_verb
 def ui(store_folder: Path, tracking_uri: str | None, host: str, port: int) -> int:
     """Start the MLflow UI on the store and print its address. Ctrl-C ends it."""
+    import signal
     import subprocess
 
     from hyperscale.recording.mlflow_views import serve_ui
     from hyperscale.recording.store import Store
+    from hyperscale.verbs import open_mlflow
 
     store = Store(folder=store_folder.expanduser().resolve())
     server = serve_ui(tracking_uri or store.tracking_uri, store.artifacts, host=host, port=port)
     click.echo(f"MLflow UI: {server.address}" + ("   (Ctrl-C ends it)" if server.command else ""))
+    base = server.address.split("/#")[0]
+    for name, trials, chart in open_mlflow(store, tracking_uri).addresses(base):
+        click.echo(f"  {name}\n    trials           {trials}\n    error against N  {chart}")
     if not server.command:
         return 0
-    return subprocess.run(server.command, env=dict(server.environment), check=False).returncode
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with subprocess.Popen(server.command, env=dict(server.environment)) as process:
+        try:
+            return process.wait()
+        finally:
+            process.terminate()
 
 
 if __name__ == "__main__":

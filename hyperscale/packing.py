@@ -11,10 +11,12 @@ from hyperscale.identity import sha256
 from hyperscale.settings.setting import Cost
 from hyperscale.trial import Trial
 
-# Seconds of one optimiser step before any arithmetic, and multiply-adds a second of one core, measured on small
-# packs of 2-core machines. They order the packs and give `plan` its estimate; nothing else depends on them.
+# Seconds of one optimiser step before any arithmetic, and arithmetic operations and activations a second of one core,
+# measured on the packs of the quickstart on a 2-core machine. They order the packs and give `plan` its estimate;
+# nothing else depends on them.
 STEP_OVERHEAD_S = 6e-4
-FLOPS_PER_SECOND = 1.2e10
+FLOPS_PER_SECOND = 5e10
+ACTIVATIONS_PER_SECOND = 8e8
 DEFAULT_MAX_MEMBERS = 16
 DEFAULT_MEMORY_BYTES = 3 * 2**30
 
@@ -38,13 +40,15 @@ class Pack:
             flops=sum(cost.flops for cost in costs),
             num_steps=max(cost.num_steps for cost in costs),
             memory_bytes=sum(cost.memory_bytes for cost in costs),
+            num_activations=sum(cost.num_activations for cost in costs),
         )
 
     @property
     def estimated_seconds(self) -> float:
-        """A rough time on one CPU core: launch overhead of every step plus arithmetic."""
+        """A rough time on one CPU core: launch overhead of every step, matrix products, elementwise passes."""
         cost = self.cost
-        return cost.num_steps * STEP_OVERHEAD_S + cost.flops / FLOPS_PER_SECOND
+        arithmetic = cost.flops / FLOPS_PER_SECOND + cost.num_activations / ACTIVATIONS_PER_SECOND
+        return cost.num_steps * STEP_OVERHEAD_S + arithmetic
 
     def halves(self) -> tuple[Pack, Pack]:
         """Split into two packs, for when the whole does not fit or fails."""

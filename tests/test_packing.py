@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from hyperscale.identity import sha256
 from hyperscale.methods.monolithic import Monolithic
-from hyperscale.packing import FLOPS_PER_SECOND, STEP_OVERHEAD_S, Pack, estimated_wall_seconds, make_packs
+from hyperscale.packing import (
+    ACTIVATIONS_PER_SECOND,
+    FLOPS_PER_SECOND,
+    STEP_OVERHEAD_S,
+    Pack,
+    estimated_wall_seconds,
+    make_packs,
+)
 from hyperscale.settings.approximation import Approximation
 from hyperscale.targets.sobolev_ball import SobolevBall
 from hyperscale.targets.target import FreshPoints
@@ -89,7 +96,8 @@ def test_cost_of_a_pack_adds_work_but_not_steps() -> None:
     assert pack.cost.flops == pytest.approx(3 * single.flops)
     assert pack.cost.memory_bytes == 3 * single.memory_bytes
     assert pack.cost.num_steps == single.num_steps == 100
-    expected = 100 * STEP_OVERHEAD_S + 3 * single.flops / FLOPS_PER_SECOND
+    passes = 3 * single.num_activations / ACTIVATIONS_PER_SECOND
+    expected = 100 * STEP_OVERHEAD_S + 3 * single.flops / FLOPS_PER_SECOND + passes
     assert pack.estimated_seconds == pytest.approx(expected)
 
 

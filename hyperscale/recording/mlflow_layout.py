@@ -108,7 +108,8 @@ def name_columns(columns: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     found = [name for name in _NAME_PARTS if any(name in row for row in columns)]
     if "num_params_primary" in found and "num_params_total" in found:
         found.remove("num_params_total")
-    return tuple(n for n in found if n.startswith("num_params") or len({row.get(n) for row in columns}) > 1)
+    values = {name: {row[name] for row in columns if name in row} for name in found}
+    return tuple(name for name in found if name.startswith("num_params") or len(values[name]) > 1)
 
 
 def varying_columns(columns: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from hyperscale.recording.mlflow_connection import (
     sqlite_path,
     translated,
 )
-from hyperscale.recording.mlflow_views import TRIALS, changed_by_hand, view_address, view_tags
+from hyperscale.recording.mlflow_views import SCALING, TRIALS, changed_by_hand, view_address, view_tags
 from hyperscale.study import StudyFile
 from hyperscale.trial import TrialRecord
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 NOTE = "mlflow.note.content"
+_KIND_TAG, _KIND = "mlflow.experimentKind", "custom_model_development"
 _PAGE = 1000
 _SHOWN = ("num_params_primary", "lr")
 
@@ -73,7 +74,7 @@ class MlflowStudies:
             elif found.lifecycle_stage == "deleted":
                 client.restore_experiment(found.experiment_id)
             wanted = {NOTE: layout.clip(study_file.description)}
-            wanted |= {"mlflow.experimentKind": "custom_model_development"}
+            wanted |= {_KIND_TAG: _KIND}
             wanted |= view_tags(study.metrics, _view_columns(columns), found.creation_time or 1)
             self._set_tags(found, wanted)
         self._experiments[study.name] = str(found.experiment_id)
@@ -141,6 +142,15 @@ class MlflowStudies:
     def address(self, study_name: str, base: str, view: str = TRIALS) -> str:
         """Return the address of a study's saved view (`TRIALS` or `SCALING`) in the UI at ``base``."""
         return view_address(base, self._experiment(study_name), view)
+
+    def addresses(self, base: str) -> list[tuple[str, str, str]]:
+        """Return every study's name and the addresses of its trials and of its error-against-N chart."""
+        with translated(self.tracking_uri):
+            found = self._client().search_experiments(filter_string=f"tags.`{_KIND_TAG}` = '{_KIND}'")
+        return [
+            (name, view_address(base, identity, TRIALS), view_address(base, identity, SCALING))
+            for name, identity in sorted((str(study.name), str(study.experiment_id)) for study in found)
+        ]
 
 
 def _view_columns(columns: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -146,12 +146,14 @@ class Approximation(Setting):
         size = 8 if self.precision == "float64" else 4
         num_params = self.method.num_params_trained(dims)
         flops = self.steps * (6.0 * self.method.multiply_adds(dims, instances, points) + 12.0 * num_params)
-        memory = num_params * size * 8 + 3 * size * self.method.num_activations(dims, instances, points)
+        activations = self.method.num_activations(dims, instances, points)
+        memory = num_params * size * 8 + 3 * size * activations
         if isinstance(self.points, FixedSample):
             memory += (self.points.size + self.points.test_size) * (dims.x_dim + dims.conditioning_dim + 1) * size
         else:
             memory += 4 * 8 * max(2**15, _CHUNK_NUMBERS // 4)
-        return Cost(flops=flops, num_steps=self.steps, memory_bytes=int(memory))
+        passed = float(self.steps) * activations
+        return Cost(flops=flops, num_steps=self.steps, memory_bytes=int(memory), num_activations=passed)
 
     def start(self, members: Sequence[tuple[Approximation, int]], device: str) -> PackRun:
         """Start training ``members`` (setting, seed) of this program together."""

@@ -16,12 +16,14 @@ Scalar = str | int | float
 class Cost:
     """What one trial is expected to cost: arithmetic, optimiser steps, memory.
 
-    ``flops`` counts multiply-adds twice, forward, backward and update; ``memory_bytes`` is the peak.
+    ``flops`` counts multiply-adds twice, forward, backward and update; ``memory_bytes`` is the peak;
+    ``num_activations`` are the numbers that all steps' elementwise operations pass over.
     """
 
     flops: float
     num_steps: int
     memory_bytes: int
+    num_activations: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
