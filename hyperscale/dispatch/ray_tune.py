@@ -31,7 +31,6 @@ _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 
 
@@ -59,7 +58,7 @@ def _unreachable(address: str | None, why: str) -> ResourceError:
     return ResourceError(
         f"Ray could not be reached {where}: {why.splitlines()[0]}. Give --address of a running cluster "
         "(auto, HOST:6379 or ray://HOST:10001), or leave it out to use this machine alone, "
-        "or use --executor in-process."
+        "or use --executor in-process. A cluster with token authentication wants RAY_AUTH_MODE=token and its token."
     )
 
 
@@ -274,11 +273,12 @@ def _fit(
         grid = tuner.fit()
     if events.stopping:
         return
-    for result in grid:
-        index = result.config["pack"]
+    problems = {result.config["pack"]: result.error for result in grid if result.config}
+    any_problem = next(iter(grid.errors), None)
+    for index, pack in enumerate(packs):
         if index not in reported:
-            reason = _reason(result.error, max_failures)
-            events.ended(index, [_lost(trial, reason) for trial in packs[index].trials])
+            reason = _reason(problems.get(index) or any_problem, max_failures)
+            events.ended(index, [_lost(trial, reason) for trial in pack.trials])
 
 
 def _pack_name(trial: Any) -> str:
