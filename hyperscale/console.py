@@ -157,8 +157,9 @@ class ProgressView:
         for method, (value, record) in tally.best.items():
             size = record.columns.get("num_params_primary", record.columns.get("num_params_total", ""))
             rows.add_row(f"best {metric}", f"[bold]{method}[/bold]", f"{value:.4g}", f"[dim]N {size}[/dim]")
-        bar = ProgressBar(total=1.0, completed=tally.done_fraction, width=48)
-        return Group(bar, Text(self._line(tally)), rows)
+        line = Table.grid(padding=(0, 1))
+        line.add_row(ProgressBar(total=1.0, completed=tally.done_fraction, width=32), Text(self._line(tally)))
+        return Group(line, rows)
 
 
 def plan_data(launch: Launch) -> dict[str, Any]:

@@ -150,3 +150,28 @@ def test_control_c_winds_down_and_exits_130(write_study: Callable[..., Path], tm
     assert summary["interrupted"]
     assert summary["finished"] == len(journal_trials(store)) >= 2
     assert "Run the same command again" in messages
+
+
+def test_training_needs_neither_ray_nor_mlflow_nor_the_analysis(
+    write_study: Callable[..., Path], tmp_path: Path
+) -> None:
+    """With those packages absent, a study still trains in-process and is journalled."""
+    text = tiny_text().replace("from analysis import theorems\n", "")
+    path = write_study(text[: text.index("    claims=(")] + ")\n", "bare.py")
+    code = (
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in {'ray', 'mlflow', 'optuna', 'pandas', 'scipy', 'click', 'rich', 'seaborn'}:\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "from pathlib import Path\n"
+        "from hyperscale.dispatch.in_process import InProcess\n"
+        "from hyperscale.dispatch.launch import Launch\n"
+        "from hyperscale.recording.store import Store\n"
+        "from hyperscale.study import load_study\n"
+        f"store = Store(folder=Path({str(tmp_path / 'bare')!r}))\n"
+        f"print(Launch(load_study({str(path)!r}), store, InProcess(device='cpu')).run().finished)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "32\n", done.stderr
