@@ -13,7 +13,7 @@ from hyperscale.dispatch.in_process import InProcess
 from hyperscale.dispatch.launch import Launch
 from hyperscale.dispatch.ray_tune import RayTune, check_address
 from hyperscale.dispatch.worker import PackWorker
-from hyperscale.errors import ResourceError
+from hyperscale.errors import ResourceError, StoreError
 from hyperscale.packing import make_packs
 from hyperscale.recording.store import Store
 from hyperscale.study import StudyFile, load_study
@@ -116,6 +116,19 @@ class TestExecutorContract:
         executor.run(make_packs(study.trials(), max_members=2), events, tmp_path / "checkpoints")
         assert 4 <= len(events.results) < len(study.trials())
         by_digest(events.results)
+
+    def test_a_driver_that_can_keep_nothing_ends_with_its_own_words(
+        self, executor: Executor, write_study: Callable[..., Path], tmp_path: Path
+    ) -> None:
+        """When results cannot be made durable, the executor stops and the store's problem comes through."""
+
+        class Full(Events):
+            def ended(self, pack: int, results: Sequence[TrialResult]) -> None:
+                raise StoreError("the disk is full")
+
+        study = load_study(write_study(fault_study(tmp_path, ["well"] * 4))).study
+        with pytest.raises(StoreError, match="the disk is full"):
+            executor.run(make_packs(study.trials(), max_members=2), Full(), tmp_path / "checkpoints")
 
 
 @pytest.mark.ray

@@ -15,7 +15,7 @@ from typing import Any
 
 from hyperscale.dispatch.executor import Events, Executor
 from hyperscale.dispatch.worker import PackWorker
-from hyperscale.errors import ResourceError
+from hyperscale.errors import HyperscaleError, ResourceError
 from hyperscale.packing import Pack
 from hyperscale.trial import Trial, TrialResult, TrialStatus
 
@@ -188,47 +188,63 @@ def _trainable() -> type:
     return PackTrainable
 
 
-class _Unsaved:
-    """A part of the driver that Tune must not save with its own state (it holds open files and locks)."""
+class _Reports:
+    """What the driver learns from Tune; never saved with Tune's own state, for it holds open files and locks."""
+
+    def __init__(self, events: Events) -> None:
+        self.events = events
+        self.done: set[int] = set()
+        self.problem: HyperscaleError | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
+    @property
+    def stopping(self) -> bool:
+        """Whether to end everything: the driver winds down, or it can keep no more results."""
+        return self.problem is not None or self.events.stopping
 
-def _callback(events: Events, reported: set[int]) -> Any:
-    """Return the Tune callback that hands results to the driver as they arrive."""
-    from ray import tune
-
-    class Report(_Unsaved, tune.Callback):  # type: ignore[misc]
-        def __init__(self, events: Events, reported: set[int]) -> None:
-            self.events, self.reported = events, reported
-
-        def on_trial_result(self, *, trial: Any, result: dict[str, Any], **_: Any) -> None:
-            index = trial.config["pack"]
+    def take(self, index: int, result: Mapping[str, Any]) -> None:
+        """Hand a pack's results to the driver as they arrive."""
+        try:
             if result.get("results"):
                 self.events.ended(index, [TrialResult.from_json(data) for data in result["results"]])
-            if result.get("done"):
-                self.reported.add(index)
             self.events.progress(index, float(result.get("fraction", 0.0)))
+        except HyperscaleError as problem:
+            self.problem = problem
+        if result.get("done"):
+            self.done.add(index)
 
-    return Report(events, reported)
 
-
-def _stopper(events: Events) -> Any:
-    """Return the Tune stopper that ends everything once the driver winds down."""
+def _callback(reports: _Reports) -> Any:
+    """Return the Tune callback that feeds ``reports``."""
     from ray import tune
 
-    class Stop(_Unsaved, tune.Stopper):  # type: ignore[misc]
-        def __init__(self, events: Events) -> None:
-            self.events = events
+    class Report(tune.Callback):  # type: ignore[misc]
+        def __init__(self, reports: _Reports) -> None:
+            self.reports = reports
+
+        def on_trial_result(self, *, trial: Any, result: dict[str, Any], **_: Any) -> None:
+            self.reports.take(trial.config["pack"], result)
+
+    return Report(reports)
+
+
+def _stopper(reports: _Reports) -> Any:
+    """Return the Tune stopper that ends everything once ``reports`` says so."""
+    from ray import tune
+
+    class Stop(tune.Stopper):  # type: ignore[misc]
+        def __init__(self, reports: _Reports) -> None:
+            self.reports = reports
 
         def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002
             return False
 
         def stop_all(self) -> bool:
-            return self.events.stopping
+            return self.reports.stopping
 
-    return Stop(events)
+    return Stop(reports)
 
 
 def _pickle_study_modules_by_value(packs: Sequence[Pack]) -> None:
@@ -252,7 +268,7 @@ def _fit(
     from ray import tune
 
     _pickle_study_modules_by_value(packs)
-    reported: set[int] = set()
+    reports = _Reports(events)
     trainable = tune.with_parameters(_trainable(), packs=list(packs), checkpoints=str(checkpoints))
     trainable = tune.with_resources(trainable, tune.PlacementGroupFactory([resources.bundle()]))
     tuner = tune.Tuner(
@@ -263,20 +279,22 @@ def _fit(
             name="packs",
             storage_path=str(scratch),
             verbose=0,
-            stop=_stopper(events),
-            callbacks=[_callback(events, reported)],
+            stop=_stopper(reports),
+            callbacks=[_callback(reports)],
             failure_config=tune.FailureConfig(max_failures=max_failures),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     )
     with contextlib.redirect_stdout(sys.stderr):
         grid = tuner.fit()
+    if reports.problem is not None:
+        raise reports.problem
     if events.stopping:
         return
     problems = {result.config["pack"]: result.error for result in grid if result.config}
     any_problem = next(iter(grid.errors), None)
     for index, pack in enumerate(packs):
-        if index not in reported:
+        if index not in reports.done:
             reason = _reason(problems.get(index) or any_problem, max_failures)
             events.ended(index, [_lost(trial, reason) for trial in pack.trials])
 
