@@ -58,7 +58,7 @@ def _check_rate(claim: ScalingRate, table: pd.DataFrame) -> Verdict:
         verdict = inconclusive(claim, obstacles[0][0], "; ".join(text for _, text in obstacles) + ".")
     else:
         verdict = _judge_rate(claim, uncertainty)
-    notes = [envelope.monotonicity_note] if envelope.monotonicity_note else []
+    notes = [note for note in (envelope.pooled_note, envelope.monotonicity_note) if note]
     if envelope.num_seeds < 2:
         notes.append("some size has a single finished seed, so the interval knows only the scatter of sizes")
     return replace(

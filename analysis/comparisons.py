@@ -7,6 +7,7 @@ their mean across seeds.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,9 @@ from analysis.envelope import SPENT, target_key
 from analysis.uncertainty import mean_interval
 from analysis.verdicts import Cause, Verdict, inconclusive
 from hyperscale.claims import Claim, Monotone, Ordering, is_error
+
+# What predicting 0 everywhere would score, by metric.
+BASELINES = {"sup_error": "zero_sup_error", "rmse": "zero_rmse", "test_loss": "zero_loss"}
 
 
 def is_size(column: str) -> bool:
@@ -45,6 +49,8 @@ def check_ordering(claim: Ordering, table: pd.DataFrame) -> Verdict:
     verdict = _judge_order(claim, interval, gaps, len(per_seed))
     if unequal:
         verdict = inconclusive(claim, Cause.BUDGET, f"{unequal}.")
+    elif untaught := _no_better_than_zero(claim, rows, (lows, highs)):
+        verdict = inconclusive(claim, Cause.UNTAUGHT, untaught)
     scale = math.exp if positive else float
     return replace(
         verdict,
@@ -57,10 +63,25 @@ def check_ordering(claim: Ordering, table: pd.DataFrame) -> Verdict:
     )
 
 
+def _no_better_than_zero(claim: Ordering, rows: pd.DataFrame, best: Iterable[pd.DataFrame]) -> str:
+    """Return an empty text, or that the methods' typical trials are no better than predicting 0."""
+    baseline = BASELINES.get(claim.metric)
+    if baseline is None or baseline not in rows.columns or rows[baseline].isna().all():
+        return ""
+    zero = float(rows[baseline].median())
+    if all(float(np.nanmedian(frame.to_numpy())) < 0.9 * zero for frame in best):
+        return ""
+    return (
+        f"the trained networks of at least one method typically err no less than 0.9 of what predicting 0 does "
+        f"({zero:.3g}): there is nothing to order yet. Train longer, or with other learning rates."
+    )
+
+
 def _judge_order(claim: Ordering, interval: tuple[float, float] | None, gaps: pd.DataFrame, num_seeds: int) -> Verdict:
     means = gaps.mean(axis=0)
     low, high = claim.methods
-    count = f"{low} is below {high} at {int((means < 0).sum())} of {len(means)} values of {claim.at_each}"
+    where = "sizes in their common range" if is_size(claim.at_each) else f"values of {claim.at_each}"
+    count = f"the trained {low} is below {high} at {int((means < 0).sum())} of {len(means)} {where}"
     if interval is None:
         return inconclusive(claim, Cause.UNDERPOWERED, f"one seed has no spread; {count}. Run more seeds.")
     if interval[1] < 0:

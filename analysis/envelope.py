@@ -16,6 +16,11 @@ import pandas as pd
 from hyperscale.errors import AnalysisError, did_you_mean
 
 SPENT = ("finished", "diverged")
+_POOLED_COLUMNS = (
+    "activation", "bias", "encoder", "initialization", "widths", "primary_widths", "embedding_dim",
+    "optimizer", "schedule",
+    "steps", "batch", "precision", "num_instances", "restarts",
+)  # fmt: skip
 _TARGET_COLUMNS = ("target", "x_dim", "conditioning_dim", "smoothness", "levels")
 
 
@@ -44,6 +49,7 @@ class Envelope:
     points: tuple[EnvelopePoint, ...]
     budget_note: str = ""
     monotonicity_note: str = ""
+    pooled_note: str = ""
 
     @property
     def sizes(self) -> tuple[float, ...]:
@@ -120,6 +126,7 @@ def build_envelope(
         points=points,
         budget_note=_budget_note(rows, spent),
         monotonicity_note=_monotonicity_note(points),
+        pooled_note=_pooled_note(finished),
     )
 
 
@@ -161,6 +168,16 @@ def _budget_note(rows: pd.DataFrame, spent: pd.DataFrame) -> str:
         return ""
     short = ", ".join(f"{int(c)} at N = {n:g}" for n, c in counts[counts < most].items())
     return f"sizes were given unequal numbers of trials: {short}, but {most} elsewhere"
+
+
+def _pooled_note(finished: pd.DataFrame) -> str:
+    """Return an empty text, or which settings other than the optimiser's the minimum is taken over at one size."""
+    differing = []
+    for name in _POOLED_COLUMNS:
+        if name in finished.columns and (finished.groupby("_size")[name].nunique() > 1).any():
+            values = ", ".join(map(str, dict.fromkeys(finished[name].dropna())))
+            differing.append(f"{name.replace('_', ' ')} ({values})")
+    return f"the smallest value is also taken over {' and '.join(differing)}" if differing else ""
 
 
 def _monotonicity_note(points: tuple[EnvelopePoint, ...]) -> str:

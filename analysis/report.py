@@ -196,6 +196,7 @@ def _curve_data(envelope: Envelope) -> dict[str, Any]:
         "equal_budget": envelope.equal_budget,
         "budget_note": envelope.budget_note,
         "monotonicity_note": envelope.monotonicity_note,
+        "pooled_note": envelope.pooled_note,
     }
 
 
@@ -247,7 +248,9 @@ def _render(
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(number=number, duration=duration, label=label, powers=powers)
+    environment.filters.update(
+        unstopped=lambda text: text.rstrip("."), number=number, duration=duration, label=label, powers=powers
+    )
     return environment.get_template("report.html").render(
         data=data,
         description=describe(study_file.description, study_file.study.name),

@@ -33,6 +33,8 @@ TRIAL_SHIFT = 0.1
 _FIRST_CHOICES = ("accuracy_weight", "depth", "embedding_dim", "latent_dim", "primary_depth", "steps")
 _NEVER = ("lr", "seed")
 _BASELINES = {
+    "sup_error": (("zero_sup_error", "predicting\nzero"),),
+    "rmse": (("zero_rmse", "predicting\nzero"),),
     "test_loss": (("zero_loss", "predicting\nzero"), ("linear_loss", "best linear\nmap of x alone")),
 }
 

@@ -25,6 +25,7 @@ class Cause(StrEnum):
     BUDGET = "budget unequal"
     EASY = "target may be easier than the worst case"
     NO_DATA = "no finished trials"
+    UNTAUGHT = "no better than predicting 0"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from hyperscale.errors import HyperscaleError
+from hyperscale.errors import HyperscaleError, StoreError
 
 EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
 LONG_RUN_S = 3600.0
@@ -198,12 +198,13 @@ def report(study: Path, out_folder: Path | None, store_folder: Path, as_json: bo
     folder = out_folder or store.report(name)
     command = " ".join(["hyperscale", *(shlex.quote(argument) for argument in sys.argv[1:])])
     written = write_report(study_file, records, folder, command=command)
-    if not options["no_mlflow"]:
+    if records and not options["no_mlflow"]:
         record_report(name, store, options["tracking_uri"], written.data, folder)
     if as_json:
         _print_json(written.data)
     else:
-        print_verdicts([(v.verdict, v.claim, v.reason) for v in written.verdicts], written.html)
+        verdicts = [(v.verdict, v.claim, v.reason) for v in written.verdicts]
+        print_verdicts(verdicts, written.data["troubles"], written.html)
 
 
 @main.command()
@@ -266,6 +267,8 @@ def ui(store_folder: Path, tracking_uri: str | None, host: str, port: int) -> in
     from hyperscale.verbs import open_mlflow
 
     store = Store(folder=store_folder.expanduser().resolve())
+    if not tracking_uri and not store.folder.exists():
+        raise StoreError(f"The store {store.folder} does not exist. Run a study first, or name another with --store.")
     server = serve_ui(tracking_uri or store.tracking_uri, store.artifacts, host=host, port=port)
     click.echo(f"MLflow UI: {server.address}" + ("   (Ctrl-C ends it)" if server.command else ""))
     base = server.address.split("/#")[0]
@@ -282,4 +285,4 @@ def ui(store_folder: Path, tracking_uri: str | None, host: str, port: int) -> in
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="hyperscale")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
-from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -29,12 +31,12 @@ _PLAIN_INTERVAL_S = 15.0
 
 def standard_error() -> Console:
     """Return the console for messages: standard output carries results only."""
-    return Console(stderr=True)
+    return Console(stderr=True, soft_wrap=not sys.stderr.isatty())
 
 
 def standard_output() -> Console:
-    """Return the console for results."""
-    return Console()
+    """Return the console for results; where nobody looks on, lines are not cut to a terminal's width."""
+    return Console() if sys.stdout.isatty() else Console(width=140, soft_wrap=True)
 
 
 def escaped(text: str) -> str:
@@ -52,7 +54,7 @@ def duration(seconds: float | None) -> str:
         return f"{seconds / 60:.0f} min"
     if seconds < 48 * 3600:
         return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 86400:.0f} days"
+    return f"{seconds / 86400:.0f} days" if seconds < 2 * 365 * 86400 else f"{seconds / (365 * 86400):,.0f} years"
 
 
 def memory(num_bytes: float) -> str:
@@ -123,7 +125,6 @@ class ProgressView:
         self.launch = launch
         self._live: Live | None = None
         self._printed_at = time.monotonic()
-        self._printed = -1
 
     def __enter__(self) -> ProgressView:
         if self.console.is_terminal:
@@ -139,17 +140,20 @@ class ProgressView:
         """Show where the launch stands."""
         if self._live is not None:
             self._live.update(self._block(tally))
-        elif time.monotonic() - self._printed_at > _PLAIN_INTERVAL_S and tally.ended_trials != self._printed:
-            self._printed_at, self._printed = time.monotonic(), tally.ended_trials
+        elif time.monotonic() - self._printed_at > _PLAIN_INTERVAL_S:
+            self._printed_at = time.monotonic()
             best = "; ".join(f"{method} {value:.3g}" for method, (value, _) in tally.best.items())
             self.console.print(Text(f"{self._line(tally)}" + (f"; best: {best}" if best else "")))
 
     def _line(self, tally: Tally) -> str:
         minutes = tally.elapsed_s / 60
         rate = f"{tally.ended_trials / minutes:.0f} trials/min" if minutes > 0.02 and tally.ended_trials else "starting"
-        left = "winding down: finished trials are kept" if tally.stopping else f"{duration(tally.remaining_s)} left"
+        left = "time left not known yet" if tally.remaining_s is None else f"{duration(tally.remaining_s)} left"
+        if tally.stopping:
+            left = "stopping: finished trials are kept"
         done = f"{tally.ended_trials}/{len(self.launch.to_run)} trials"
-        return f"{done}, {tally.running_packs} packs running, {rate}, {left}"
+        packs = f"{tally.running_packs} pack{'' if tally.running_packs == 1 else 's'} running"
+        return f"{done}, {packs}, {rate}, {left}"
 
     def _block(self, tally: Tally) -> Group:
         rows = Table(box=None, pad_edge=False, show_header=False)
@@ -158,8 +162,10 @@ class ProgressView:
             size = record.columns.get("num_params_primary", record.columns.get("num_params_total", ""))
             rows.add_row(f"best {metric}", f"[bold]{method}[/bold]", f"{value:.4g}", f"[dim]N {size}[/dim]")
         line = Table.grid(padding=(0, 1))
-        line.add_row(ProgressBar(total=1.0, completed=tally.done_fraction, width=32), Text(self._line(tally)))
-        return Group(line, rows)
+        line.add_row(
+            ProgressBar(total=1.0, completed=tally.done_fraction, width=40), f"{100 * tally.done_fraction:.0f} %"
+        )
+        return Group(line, Text(self._line(tally)), rows)
 
 
 def plan_data(launch: Launch) -> dict[str, Any]:
@@ -194,10 +200,15 @@ def print_plan(headline: str, data: dict[str, Any], one_seed: dict[str, Any] | N
     console.print(plan_table(data["programs"]))
     wall, workers = data["estimated_wall_seconds"], data["workers"]
     console.print(
-        f"[bold]About {duration(wall)} on this machine's {workers} cores[/bold] "
-        "(rough: within a factor of two; one core, all packs: "
-        f"{duration(data['estimated_core_seconds'])})."
+        f"[bold]About {duration(wall)} of training on this machine's {workers} cores[/bold], Ray's start (10 s or so) "
+        f"apart. Rough; one core alone: {duration(data['estimated_core_seconds'])}."
     )
+    have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if data["memory_bytes_per_pack"] > have:
+        console.print(
+            f"[bold yellow]The largest pack wants {memory(data['memory_bytes_per_pack'])} and this machine has "
+            f"{memory(have)}.[/bold yellow] Use smaller networks or samples, or a larger machine."
+        )
     if one_seed is not None:
         console.print(
             "[bold yellow]Too long for a laptop.[/bold yellow] Use a cluster (run --address ...), or begin with "
@@ -211,12 +222,13 @@ def status_data(study_file: StudyFile, store: Store, num_seeds: int | None) -> d
     trials = study_file.study.trials(num_seeds)
     results = [journal.get(trial.digest) for trial in trials]
     launches = store.running(study_file.study.name)
+    running = sum(int(launch.get("running", 0)) for launch in launches)
     return {
         "study": study_file.study.name,
         "trials": len(trials),
         **{s.value: sum(r is not None and r.status == s for r in results) for s in TrialStatus},
-        "running": sum(int(launch.get("running", 0)) for launch in launches),
-        "missing": sum(result is None for result in results),
+        "running": running,
+        "missing": max(0, sum(result is None for result in results) - running),
         "launches": launches,
         "torn_lines": journal.torn_lines,
     }
@@ -232,15 +244,21 @@ def print_status(headline: str, data: dict[str, Any]) -> None:
     console.print(f"{data['trials']:,} trials: {', '.join(words)}.")
     for launch in data["launches"]:
         left = duration(launch.get("remaining_s"))
-        console.print(f"Running now: {launch.get('ended_trials')} of {launch.get('trials')} trials, {left} left.")
+        console.print(
+            f"A launch is running: {launch.get('ended_trials')} of its {launch.get('trials')} ended, {left} left."
+        )
 
 
-def print_verdicts(verdicts: Sequence[tuple[str, str, str]], page: Path) -> None:
-    """Print every verdict with its claim and reason, and where the report lies."""
+def print_verdicts(verdicts: Sequence[tuple[str, str, str]], troubles: Sequence[Mapping[str, Any]], page: Path) -> None:
+    """Print every verdict with its claim and reason, what did not finish, and where the report lies."""
     console = standard_output()
+    for trouble in troubles:
+        text = f"{trouble['count']} trials {str(trouble['status']).replace('_', ' ')}: {trouble['reason']}"
+        console.print(f"[yellow]{escaped(text)}[/yellow]", highlight=False)
     for verdict, claim, reason in verdicts:
         console.print(f"[bold]{escaped(verdict)}[/bold]: {escaped(claim)}", highlight=False)
-        console.print(Padding(escaped(reason), (0, 0, 1, 4)), highlight=False)
+        lines = textwrap.wrap(reason, width=min(console.width, 110) - 4)
+        console.print("\n".join(f"    {escaped(line)}" for line in lines) + "\n", highlight=False)
     console.print(f"Report: {page}", highlight=False, soft_wrap=True)
 
 

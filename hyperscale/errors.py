@@ -46,10 +46,15 @@ def check_choice(place: str, given: object, allowed: Iterable[str]) -> None:
         raise StudyError(f"{place} is {given!r}{hint}; allowed: {', '.join(words)}.")
 
 
+LARGEST_COUNT = 10**9
+
+
 def check_integer(place: str, given: object, minimum: int) -> None:
-    """Raise `StudyError` unless ``given`` is an integer (not a bool) of at least ``minimum``."""
+    """Raise `StudyError` unless ``given`` is an integer (not a bool) from ``minimum`` to a thousand million."""
     if isinstance(given, bool) or not isinstance(given, int) or given < minimum:
         raise StudyError(f"{place} is {given!r}; allowed: a whole number of at least {minimum}.")
+    if given > LARGEST_COUNT:
+        raise StudyError(f"{place} is {given!r}; allowed: at most {LARGEST_COUNT:,}.")
 
 
 def check_number(

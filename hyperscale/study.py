@@ -40,7 +40,8 @@ class Study:
         for name in ("settings", "seeds", "metrics", "claims"):
             value = getattr(self, name)
             if isinstance(value, str) or not isinstance(value, Iterable):
-                raise StudyError(f"Study.{name} is {value!r}; allowed: a list. Write [{value!r}] for one entry.")
+                wanted = f"range({value!r})" if name == "seeds" else f"[{value!r}] for one entry"
+                raise StudyError(f"Study.{name} is {value!r}; allowed: a list. Write {wanted}.")
             object.__setattr__(self, name, tuple(value))
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise StudyError(
@@ -64,6 +65,12 @@ class Study:
         return tuple(dict.fromkeys(setting.method_name for setting in self.settings))
 
 
+def _brief(value: object) -> str:
+    """Return a representation short enough for a message."""
+    text = repr(value)
+    return text if len(text) <= 160 else f"{text[:150]}…"
+
+
 def _check_settings(study: Study) -> None:
     if not study.settings:
         raise StudyError(f"Study {study.name!r} has no settings: an empty grid. Give at least one Setting.")
@@ -71,12 +78,14 @@ def _check_settings(study: Study) -> None:
     for index, setting in enumerate(study.settings):
         if not isinstance(setting, Setting):
             raise StudyError(
-                f"Study {study.name!r}: settings[{index}] is {setting!r}; allowed: settings such as Approximation(...)."
+                f"Study {study.name!r}: settings[{index}] is {_brief(setting)}; "
+                "allowed: settings such as Approximation(...)."
             )
         first = seen.setdefault(setting.digest(), index)
         if first != index:
             raise StudyError(
-                f"Study {study.name!r}: settings[{index}] repeats settings[{first}], field for field: {setting!r}. "
+                f"Study {study.name!r}: settings[{index}] repeats settings[{first}], field for field: "
+                f"{_brief(setting)}. "
                 "Remove one; seeds are given by Study.seeds, not by repeating a setting."
             )
 
@@ -112,7 +121,7 @@ def _check_metrics(study: Study) -> None:
 def _check_claim(study: Study, claim: object) -> None:
     if not isinstance(claim, ScalingRate | Ordering | Monotone):
         raise StudyError(
-            f"Study {study.name!r}: claim {claim!r}; allowed: ScalingRate, Ordering, Monotone, "
+            f"Study {study.name!r}: a claim is {_brief(claim)}; allowed: ScalingRate, Ordering, Monotone, "
             "or what the functions of analysis.theorems return."
         )
     place = f"Study {study.name!r}: claim {type(claim).__name__} ({claim.title})"
@@ -165,7 +174,10 @@ def load_study(path: str | Path) -> StudyFile:
         raise StudyError(f"{path}: defines no 'study'{close}. A study file ends with: study = Study(name=..., ...).")
     study = module["study"]
     if not isinstance(study, Study):
-        raise StudyError(f"{path}: 'study' is {type(study).__name__} {study!r}; allowed: hyperscale.Study.")
+        kind = type(study).__name__
+        raise StudyError(
+            f"{path}: 'study' is a {kind}, not a Study. Write study = Study(name=..., settings=[...], ...)."
+        )
     return StudyFile(study=study, description=description, source=source, path=path)
 
 
@@ -173,7 +185,7 @@ def _missing_file(path: Path) -> str:
     folder = path.parent if path.parent.is_dir() else Path("studies")
     found = sorted(folder.rglob("*.py"))[:8] if folder.is_dir() else []
     listing = f" Study files in {folder}: {', '.join(str(p) for p in found)}." if found else ""
-    kind = "is a folder, not a file" if path.is_dir() else "does not exist"
+    kind = "is a folder, not a file" if path.is_dir() else "is not a file" if path.exists() else "does not exist"
     return f"Study file {str(path)!r} {kind}. Give the path of a Python study file.{listing}"
 
 
@@ -193,13 +205,20 @@ def _execute(path: Path) -> dict[str, Any]:
 
 
 def _place(path: Path, error: BaseException) -> str:
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
     return f"{path}:{lines[-1]}" if lines else str(path)
 
 
 def _explain(error: BaseException, names: dict[str, Any]) -> str:
     if isinstance(error, HyperscaleError):
         return str(error)
+    absent = re.search(r"cannot import name '(\w+)' from '(hyperscale|analysis[.\w]*)'", str(error))
+    if absent:
+        import hyperscale
+
+        allowed = hyperscale.__all__ if absent.group(2) == "hyperscale" else ()
+        return f"{absent.group(2)} has no {absent.group(1)!r}{did_you_mean(absent.group(1), allowed)}. See README.md."
     unknown = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
     missing = re.search(r"(\w+)\.__init__\(\) missing .*keyword-only", str(error))
     match = unknown or missing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from hyperscale.dispatch.in_process import InProcess
 from hyperscale.dispatch.launch import Launch, Summary
 from hyperscale.dispatch.ray_tune import RayTune
 from hyperscale.errors import RecordingError
+from hyperscale.recording.mlflow_connection import scheme as check_tracking_uri
 from hyperscale.recording.mlflow_store import MlflowStore, ScalingCurve
 from hyperscale.recording.recorder import LaunchInfo, Recorder
 from hyperscale.recording.store import Store
@@ -54,6 +56,9 @@ def make_executor(options: RunOptions) -> Executor:
             raise click.UsageError("--address joins a Ray cluster; it goes with --executor ray.")
         return InProcess()
     gpus = options.gpus_per_pack
+    for name, asked in (("--cpus-per-pack", options.cpus_per_pack), ("--gpus-per-pack", gpus)):
+        if asked is not None and not math.isfinite(asked):
+            raise click.UsageError(f"{name} is {asked}; allowed: a finite number.")
     if gpus is not None and gpus > 1 and gpus != int(gpus):
         raise click.UsageError(f"--gpus-per-pack is {gpus:g}; allowed: up to 1 in fractions, above 1 whole numbers.")
     return RayTune(options.address, cpus_per_pack=options.cpus_per_pack, gpus_per_pack=gpus)
@@ -63,6 +68,8 @@ def run_study(study_file: StudyFile, store: Store, options: RunOptions) -> tuple
     """Train what is missing; return the summary, how many trials MLflow lacks (None without it), and the launch."""
     console = standard_error()
     executor = make_executor(options)
+    if options.tracking_uri and not options.no_mlflow:
+        check_tracking_uri(options.tracking_uri)
     launch = Launch(study_file, store, executor, num_seeds=options.num_seeds, max_members=options.max_pack)
     view = ProgressView(console, launch)
     launch.on_change = view.update
@@ -102,7 +109,10 @@ def say_summary(summary: Summary, launch: Launch) -> int:
     if summary.failed or summary.out_of_memory:
         _say_failures(launch, console)
         return EXIT_FAILED
-    console.print(f"Next: hyperscale report {shlex.quote(str(launch.study_file.path))}", highlight=False)
+    words = ["hyperscale", "report", str(launch.study_file.path)]
+    if launch.store.folder != Path("results").resolve():
+        words += ["--store", str(launch.store.folder)]
+    console.print(f"Next: {shlex.join(words)}", highlight=False)
     return 0
 
 

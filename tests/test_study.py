@@ -50,7 +50,10 @@ MISTAKES = {
         ),
         r"refers to column 'dept'.*\(did you mean 'depth'\?\)",
     ),
-    "not a claim": (study_text(rest=", claims=['rmse falls']"), r"claim 'rmse falls'; allowed: ScalingRate, Ordering"),
+    "not a claim": (
+        study_text(rest=", claims=['rmse falls']"),
+        r"claim is 'rmse falls'; allowed: ScalingRate, Ordering",
+    ),
     "seed not an integer": (study_text(seeds="[0.5]"), r"seed 0\.5; allowed: whole numbers"),
     "seed a bool": (study_text(seeds="[True]"), r"seed True; allowed: whole numbers"),
     "seed twice": (study_text(seeds="[1, 1]"), r"a seed is given twice"),
@@ -58,14 +61,14 @@ MISTAKES = {
     "bad name": (study_text().replace("'s'", "'../s'"), r"Study\.name is '\.\./s'; allowed: 1 to 80 lower-case"),
     "bad width": (
         study_text(f"[{SETTING.replace('(4,), widths', '(0,), widths')}]"),
-        r"Hypernetwork\.primary_widths is 0; allowed: a whole number of at least 1",
+        r"Hypernetwork\.primary_widths\[0\] is 0; allowed: a whole number of at least 1",
     ),
     "bad activation": (
         study_text(f"[{SETTING.replace('(4,)),', RELLU)}]"),
         r"Hypernetwork\.activation is 'rellu' \(did you mean 'relu'\?\)",
     ),
     "no study": (HEAD + "stdy = 3\n", r"defines no 'study' \(did you mean 'stdy'\?\)"),
-    "study of another type": (HEAD + "study = 3\n", r"'study' is int 3; allowed: hyperscale\.Study"),
+    "study of another type": (HEAD + "study = 3\n", r"'study' is a int, not a Study"),
     "failing import": ("import no_such_package\n", r":1: the file failed to load: ModuleNotFoundError"),
     "failing line": ("x = 1\ny = x / 0\n", r":2: the file failed to load: ZeroDivisionError"),
     "leaving": ("raise SystemExit(3)\n", r":1: the file failed to load: SystemExit"),

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from hyperscale.claims import is_error
 from hyperscale.dispatch.executor import Executor
+from hyperscale.errors import HyperscaleError, StudyError
 from hyperscale.packing import Pack, make_packs
 from hyperscale.recording.journal import Journal
 from hyperscale.recording.store import Store
@@ -159,8 +160,9 @@ class Tally:
             )
 
     def close(self) -> None:
-        """Leave the last sign of life."""
-        self._beat(ended=True)
+        """Leave the last sign of life, if there was a first."""
+        if self._beat_at:
+            self._beat(ended=True)
 
 
 def _stamp(result: TrialResult, launch: Launch) -> TrialResult:
@@ -186,6 +188,11 @@ class Launch:
         self.study_file, self.store, self.executor = study_file, store, executor
         self.recording, self.on_change = recording, on_change
         self.journal: Journal = store.journal(self.id)
+        if num_seeds is not None and num_seeds > len(study_file.study.seeds):
+            raise StudyError(
+                f"--seeds {num_seeds} asks for more than study {study_file.study.name!r} has: "
+                f"{len(study_file.study.seeds)}. Give fewer, or add seeds to the study file."
+            )
         self.trials: list[Trial] = study_file.study.trials(num_seeds)
         self.to_run = [trial for trial in self.trials if not self.journal.settled(trial.digest)]
         options = {} if max_members is None else {"max_members": max_members}
@@ -195,12 +202,16 @@ class Launch:
         """Train what is missing. Ctrl-C once winds down and keeps everything; twice ends at once."""
         tally = Tally(self)
         if self.packs:
+            created = self.store.prepare()
             with _signals(tally), contextlib.closing(self.journal):
                 try:
-                    tally.progress(0, 0.0)
+                    self.on_change(tally)
                     self.executor.run(self.packs, tally, _absolute(self.store.checkpoints))
                 except KeyboardInterrupt:
                     tally.stop_requested.set()
+                except HyperscaleError:
+                    _remove_empty(created)
+                    raise
                 finally:
                     tally.close()
         return self.summary(tally)
@@ -219,6 +230,13 @@ class Launch:
             interrupted=tally.stopping,
             wall_time_s=round(tally.elapsed_s, 3),
         )
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove what a refused launch has made, innermost first, as far as nothing is in it."""
+    for folder in reversed(folders):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _absolute(path: Path) -> Path:

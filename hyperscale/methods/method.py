@@ -175,6 +175,6 @@ def check_widths(place: str, given: object) -> tuple[int, ...]:
     """Return hidden widths as a tuple of positive integers, or raise `StudyError`."""
     if isinstance(given, str) or not isinstance(given, list | tuple | range):
         raise StudyError(f"{place} is {given!r}; allowed: a tuple of whole numbers such as (16,) or (100, 100).")
-    for width in given:
-        check_integer(place, width, 1)
+    for index, width in enumerate(given):
+        check_integer(f"{place}[{index}]", width, 1)
     return tuple(given)

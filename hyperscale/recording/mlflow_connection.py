@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _SERVERS = ("http", "https")
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _LOCK_TIMEOUT_S = 5.0
-_SAFE = "The journal has every trial; `hyperscale sync` replays what is missing here."
+_SAFE = "Nothing is lost: the journal has every trial, and `hyperscale sync` with the same options records them here."
 _UNREACHABLE = ("Max retries", "refused", "timed out", "resolve host", "could not connect", "Can't connect")
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -201,8 +201,9 @@ class Recorder:
             self._tell(text)
 
     def _tell(self, text: str) -> None:
-        name = self._study_file.path
-        self._warn(f"{text} The study goes on; nothing is lost: `hyperscale sync {name}` records what is missing.")
+        if "hyperscale sync" not in text:
+            text += f" Nothing is lost: `hyperscale sync {self._study_file.path}` records later what is missing."
+        self._warn(f"{text} The study goes on.")
 
     def _start(self, store: TrialSink) -> None:
         """Replay what earlier launches left behind."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hyperscale.errors import StoreError
 from hyperscale.recording.journal import Journal
 
 HEARTBEAT_LIMIT_S = 30.0
@@ -42,6 +44,24 @@ class Store:
     def journal(self, launch: str) -> Journal:
         """Open the journal, with ``launch`` naming the segment this driver would write."""
         return Journal(self.folder / "journal", launch)
+
+    def prepare(self) -> list[Path]:
+        """Create the journal's folder and write into it once; return the folders created, outermost first.
+
+        Raises `StoreError` where that cannot be done, before any training is spent on it.
+        """
+        journal = self.folder / "journal"
+        missing = [path for path in (journal, *journal.parents) if not path.exists()][::-1]
+        try:
+            journal.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=journal):
+                pass
+        except OSError as problem:
+            raise StoreError(
+                f"The store {self.folder} cannot be written to: {problem.strerror or problem}. "
+                "Choose another folder with --store or HYPERSCALE_STORE."
+            ) from problem
+        return missing
 
     def write_launch(self, launch: str, data: dict[str, Any]) -> None:
         """Note what a launch is doing (atomically), for `status` in another terminal."""

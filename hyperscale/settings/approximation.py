@@ -39,10 +39,11 @@ class Approximation(Setting):
 
     With `FreshPoints` the errors are measured in float64 on the equispaced grid of [-1, 1]^m with
     ``grid_points`` per dimension: ``sup_error`` is the largest abs(h - y) found there (a lower bound of the
-    supremum), ``rmse`` the root of the mean square. With `FixedSample` they are measured on the test sample,
-    ``test_loss`` is its mean squared error, ``zero_loss`` that of predicting 0 and ``linear_loss`` that of the
-    best I-independent linear map of x (least squares on the training sample). Spectral complexities
-    are recorded always. The loss curve is ``train_loss`` at log-spaced steps.
+    supremum), ``rmse`` the root of the mean square; ``zero_sup_error`` and ``zero_rmse`` are those of predicting 0.
+    With `FixedSample` they are measured on the test sample, ``test_loss`` is its mean squared error, ``zero_loss``
+    that of predicting 0 and ``linear_loss`` that of the best I-independent linear map of x (least squares on the
+    training sample). Spectral complexities are recorded always. The loss curve is ``train_loss`` at log-spaced
+    steps.
     """
 
     method: Method
@@ -131,7 +132,8 @@ class Approximation(Setting):
 
     def metric_names(self) -> tuple[str, ...]:
         """Return the metrics of a finished trial."""
-        sampled = ("test_loss", "zero_loss", "linear_loss") if isinstance(self.points, FixedSample) else ()
+        sample = isinstance(self.points, FixedSample)
+        sampled = ("test_loss", "zero_loss", "linear_loss") if sample else ("zero_sup_error", "zero_rmse")
         spectral = _SPECTRAL[: 2 if self.method.columns().get("depth") else 1]
         return ("sup_error", "rmse", *sampled, *spectral)
 
@@ -217,6 +219,7 @@ class ApproximationObjective:
         """Return the metrics of one member, ``params`` [1, num_params], that sees stream ``row``; each [1]."""
         largest = torch.zeros(1, dtype=torch.float64, device=params.device)
         total, zero, linear, count = largest.clone(), largest.clone(), largest.clone(), 0
+        zero_largest, num_points = largest.clone(), 0
         fit = None if self.sample is None else self._linear_fit(row)
         for x, conditioning, y in self._evaluation_batches(row):
             residual = (self.method.evaluate(self.dims, params, x, conditioning) - y).flatten(2)
@@ -224,13 +227,18 @@ class ApproximationObjective:
             largest = torch.maximum(largest, worst.amax(dim=1))
             total += squared.sum(dim=1)
             count += squared.shape[1] * residual.shape[2]
+            zero += y.square().sum(dim=(1, 2, 3))
+            zero_largest = torch.maximum(zero_largest, y.abs().amax(dim=(1, 2, 3)))
+            num_points += y.numel()
             if fit is not None:
-                zero += y.square().sum(dim=(1, 2, 3))
                 linear += ((x.squeeze(2) @ fit).squeeze(-1) - y.flatten(1)).square().sum(dim=1)
         mean_square = total / count
         metrics = {"sup_error": largest, "rmse": mean_square.sqrt()}
-        if fit is not None:
-            metrics |= {"test_loss": mean_square, "zero_loss": zero / count, "linear_loss": linear / count}
+        zero = zero / num_points
+        if fit is None:
+            metrics |= {"zero_sup_error": zero_largest, "zero_rmse": zero.sqrt()}
+        else:
+            metrics |= {"test_loss": mean_square, "zero_loss": zero, "linear_loss": linear / count}
         return metrics | self.method.spectral_complexities(self.dims, params, self._spectral_instances(row))
 
     def _linear_fit(self, row: int) -> Tensor:
