@@ -196,3 +196,20 @@ def test_monotone_on_two_values_is_underpowered() -> None:
     claim = Monotone(method="M", metric="sup_error", along="num_params_primary", direction="decreasing")
     verdict = check(claim, trials(1.0, sizes=(4, 64), seeds=3))
     assert (verdict.verdict, verdict.cause) == ("inconclusive", Cause.UNDERPOWERED)
+
+
+def test_an_ordering_of_untaught_networks_is_no_ordering() -> None:
+    """Where one method's trials are no better than predicting 0, even a clear order is inconclusive."""
+    table = pd.concat([trials(1.0, method="A"), trials(1.0, method="B", scale=3.0)])
+    claim = Ordering(metric="sup_error", lower="A", higher="B")
+    assert check(claim, table.assign(zero_sup_error=10.0)).verdict == "supported"
+    verdict = check(claim, table.assign(zero_sup_error=0.1))
+    assert (verdict.verdict, verdict.cause) == ("inconclusive", Cause.UNTAUGHT)
+    assert "predicting 0" in verdict.reason
+
+
+def test_pooled_settings_are_named() -> None:
+    """A minimum taken over two activations at one size is said to be so, in the verdict's notes."""
+    table = pd.concat([trials(1.0).assign(activation="relu"), trials(1.0, scale=1.1).assign(activation="tanh")])
+    assert any("activation (relu, tanh)" in note for note in check(UPPER, table).notes)
+    assert not any("activation" in note for note in check(UPPER, trials(1.0).assign(activation="relu")).notes)

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from hyperscale.cli import main
+from hyperscale.recording.store import Store
 from tests.conftest import tiny_text
 from tests.faults import fault_study
 
@@ -157,3 +158,22 @@ def test_help_imports_nothing_heavy() -> None:
     """The command line's own import leaves torch, Ray, MLflow and pandas alone."""
     code = "import sys, hyperscale.cli; print([m for m in ('torch', 'ray', 'mlflow', 'pandas') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("words", [("run", "--tracking-uri", "nonsense"), ("run", "--cpus-per-pack", "nan")])
+def test_a_run_that_cannot_be_meant_is_refused_before_training(
+    words: Sequence[str], study: Path, tmp_path: Path
+) -> None:
+    """A malformed tracking URI or a resource of nan ends `run` with exit code 2 and nothing written."""
+    verb, *options = words
+    result = call(verb, study, "--store", tmp_path / "store", *options)
+    assert result.exit_code == 2
+    assert not (tmp_path / "store").exists()
+
+
+def test_status_adds_up_while_a_launch_runs(study: Path, tmp_path: Path) -> None:
+    """Trials of running packs are not counted as missing."""
+    store = Store(folder=tmp_path / "store")
+    store.write_launch("one", {"study": "tiny", "trials": 32, "ended_trials": 0, "running": 5})
+    status = json.loads(call("status", study, "--store", store.folder, "--json").stdout)
+    assert (status["running"], status["missing"]) == (5, 27)

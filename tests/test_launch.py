@@ -15,6 +15,7 @@ import pytest
 
 from hyperscale.dispatch.in_process import InProcess
 from hyperscale.dispatch.launch import Launch, Tally
+from hyperscale.errors import ResourceError, StudyError
 from hyperscale.recording.store import Store
 from hyperscale.study import StudyFile, load_study
 from tests.conftest import tiny_text
@@ -175,3 +176,21 @@ def test_training_needs_neither_ray_nor_mlflow_nor_the_analysis(
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "32\n", done.stderr
+
+
+def test_a_refused_launch_leaves_nothing_behind(tiny: StudyFile, store: Store) -> None:
+    """When the executor refuses before any trial has ended, the store is as it was: not there."""
+
+    class Refusing(InProcess):
+        def run(self, packs: object, events: object, checkpoints: Path) -> None:
+            raise ResourceError("no node can ever give that")
+
+    with pytest.raises(ResourceError):
+        Launch(tiny, store, Refusing(device="cpu")).run()
+    assert not store.folder.exists()
+
+
+def test_more_seeds_than_the_study_has_are_refused(tiny: StudyFile, store: Store) -> None:
+    """--seeds beyond the study's is an error that says how many there are."""
+    with pytest.raises(StudyError, match=r"--seeds 3 asks for more than study 'tiny' has: 2"):
+        Launch(tiny, store, InProcess(device="cpu"), num_seeds=3)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+from hyperscale.errors import StoreError
 from hyperscale.recording import store as store_module
 from hyperscale.recording.store import Store
 
@@ -36,3 +39,13 @@ def test_a_launch_is_running_until_it_ends_or_falls_silent(tmp_path: Path) -> No
     path.write_text(json.dumps(data))
     assert store.running("toy") == []
     assert not list((tmp_path / "launches").glob(".*.tmp"))
+
+
+def test_a_store_is_probed_before_training(tmp_path: Path) -> None:
+    """Preparing makes the journal's folder and tells what it made; a store below a file is a clear error."""
+    store = Store(folder=tmp_path / "a" / "b")
+    assert store.prepare() == [tmp_path / "a", tmp_path / "a" / "b", tmp_path / "a" / "b" / "journal"]
+    assert store.prepare() == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"file/sub cannot be written to: Not a directory.*--store"):
+        Store(folder=tmp_path / "file" / "sub").prepare()
