@@ -305,6 +305,8 @@ def _pack_name(trial: Any) -> str:
 
 def _reason(error: BaseException | None, max_failures: int) -> str:
     text = str(error).strip().splitlines()[-1][:300] if error and str(error).strip() else "no result came back"
+    if "never ran" in text:
+        text += " Is RAY_AUTH_MODE here the cluster's own (token or disabled)?"
     return f"its worker was lost {max_failures + 1} times: {text}"
 
 
