@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,12 @@ import pytest
 
 from hyperscale.errors import StoreError
 from hyperscale.recording.journal import Journal
-from hyperscale.settings.setting import Cost, Setting
 from hyperscale.trial import Trial, TrialResult, TrialStatus
+from tests.untrained import Untrained
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Nothing(Setting):
+class Nothing(Untrained):
     """A setting that is never trained."""
 
     width: int = 1
@@ -35,18 +34,6 @@ class Nothing(Setting):
     def metric_names(self) -> tuple[str, ...]:
         """One metric."""
         return ("rmse",)
-
-    def program(self) -> object:
-        """One program."""
-        return None
-
-    def cost(self) -> Cost:
-        """Next to nothing."""
-        return Cost(flops=1.0, num_steps=1, memory_bytes=1)
-
-    def start(self, members: Sequence[tuple[Any, int]], device: str) -> Any:
-        """Never called."""
-        raise NotImplementedError
 
 
 def ended(trial: Trial, status: TrialStatus = TrialStatus.FINISHED, rmse: float = 0.1) -> tuple[Trial, TrialResult]:

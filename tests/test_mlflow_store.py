@@ -7,7 +7,6 @@ import sqlite3
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,13 +21,13 @@ from hyperscale.recording import mlflow_layout as layout
 from hyperscale.recording.journal import Journal
 from hyperscale.recording.mlflow_connection import sqlite_path
 from hyperscale.recording.mlflow_store import MlflowStore, ScalingCurve
-from hyperscale.settings.setting import Cost, Setting
 from hyperscale.study import Study, StudyFile
 from hyperscale.trial import Trial, TrialRecord, TrialResult, TrialStatus
+from tests.untrained import Untrained
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Toy(Setting):
+class Toy(Untrained):
     """A setting whose result is a formula."""
 
     method: str
@@ -55,18 +54,6 @@ class Toy(Setting):
     def metric_names(self) -> tuple[str, ...]:
         """Two metrics."""
         return ("sup_error", "rmse")
-
-    def program(self) -> object:
-        """One program a method."""
-        return self.method
-
-    def cost(self) -> Cost:
-        """Next to nothing."""
-        return Cost(flops=1.0, num_steps=1, memory_bytes=1)
-
-    def start(self, members: Sequence[tuple[Any, int]], device: str) -> Any:
-        """Never called."""
-        raise NotImplementedError
 
 
 def make_file(name: str = "toy") -> StudyFile:

@@ -19,15 +19,15 @@ import pytest
 from hyperscale.errors import RecordingError
 from hyperscale.recording.mlflow_store import MlflowStore
 from hyperscale.recording.recorder import LaunchInfo, Patience, Recorder
-from hyperscale.settings.setting import Cost, Setting
 from hyperscale.study import Study, StudyFile
 from hyperscale.trial import TrialRecord, TrialResult, TrialStatus
+from tests.untrained import Untrained
 
 QUICK = Patience(queue_size=16, put_s=0.05, first_pause_s=0.05, longest_pause_s=0.1, close_s=20.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Nothing(Setting):
+class Nothing(Untrained):
     """A setting that is never trained."""
 
     width: int = 1
@@ -44,18 +44,6 @@ class Nothing(Setting):
     def metric_names(self) -> tuple[str, ...]:
         """One metric."""
         return ("rmse",)
-
-    def program(self) -> object:
-        """One program."""
-        return None
-
-    def cost(self) -> Cost:
-        """Next to nothing."""
-        return Cost(flops=1.0, num_steps=1, memory_bytes=1)
-
-    def start(self, members: Sequence[tuple[Any, int]], device: str) -> Any:
-        """Never called."""
-        raise NotImplementedError
 
 
 def make_launch(num_trials: int) -> LaunchInfo:

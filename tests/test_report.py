@@ -16,9 +16,9 @@ from analysis.report import number, powers, write_report
 from analysis.summary import describe, partial_notice, troubles
 from hyperscale.claims import Monotone, Ordering, ScalingRate
 from hyperscale.errors import AnalysisError
-from hyperscale.settings.setting import Cost, Setting
 from hyperscale.study import Study, StudyFile
 from hyperscale.trial import Trial, TrialRecord, TrialResult, TrialStatus
+from tests.untrained import Untrained
 
 TEXT = """Does the <primary> network suffice?
 
@@ -34,7 +34,7 @@ CURVE_NAMES = ("method", "exponent", "interval", "points")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Fake(Setting):
+class Fake(Untrained):
     """A setting that is never trained: the report sees its columns only."""
 
     method: str
@@ -53,18 +53,6 @@ class Fake(Setting):
     def metric_names(self) -> tuple[str, ...]:
         """Two errors."""
         return ("sup_error", "rmse")
-
-    def program(self) -> object:
-        """Nothing is shared."""
-        return self
-
-    def cost(self) -> Cost:
-        """Nothing."""
-        return Cost(flops=1, num_steps=1, memory_bytes=1)
-
-    def start(self, members: Any, device: str) -> Any:
-        """Refuse."""
-        raise NotImplementedError
 
 
 def study_file(seeds: int = 2, widths: tuple[int, ...] = (2, 4, 8, 16, 32), claims: tuple = ()) -> StudyFile:
