@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from hyperscale.dispatch.executor import Executor
     from hyperscale.trial import TrialRecord
 
-EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
