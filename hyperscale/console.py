@@ -79,6 +79,7 @@ def pack_rows(packs: Sequence[Pack]) -> list[dict[str, Any]]:
                 "packs": 0,
                 "trials": 0,
                 "largest_pack": 0,
+                "measured": pack.speed is not None and pack.speed.measured,
                 "estimated_seconds": 0.0,
                 "memory_bytes": 0,
             },
@@ -87,7 +88,7 @@ def pack_rows(packs: Sequence[Pack]) -> list[dict[str, Any]]:
         row["trials"] += len(pack.trials)
         row["largest_pack"] = max(row["largest_pack"], len(pack.trials))
         row["estimated_seconds"] = round(row["estimated_seconds"] + pack.estimated_seconds, 3)
-        row["memory_bytes"] = max(row["memory_bytes"], pack.cost.memory_bytes)
+        row["memory_bytes"] = max(row["memory_bytes"], pack.memory_bytes)
     return list(rows.values())
 
 
@@ -96,7 +97,7 @@ def plan_table(rows: Sequence[dict[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title, justify in (
         ("method", "left"), ("depth", "right"), ("N primary", "right"), ("N total", "right"), ("trials", "right"),
-        ("packs", "right"), ("one core", "right"), ("memory/pack", "right"),
+        ("packs", "right"), ("largest", "right"), ("one core", "right"), ("memory/pack", "right"),
     ):  # fmt: skip
         table.add_column(title, justify=justify)  # type: ignore[arg-type]
     for row in rows:
@@ -107,7 +108,8 @@ def plan_table(rows: Sequence[dict[str, Any]]) -> Table:
             _number(row["num_params_total"]),
             f"{row['trials']:,}",
             f"{row['packs']:,}",
-            duration(row["estimated_seconds"]),
+            f"{row['largest_pack']:,}",
+            ("" if row["measured"] else "~") + duration(row["estimated_seconds"]),
             memory(row["memory_bytes"]),
         )
     return table
@@ -201,7 +203,7 @@ def print_plan(headline: str, data: dict[str, Any], one_seed: dict[str, Any] | N
     wall, workers = data["estimated_wall_seconds"], data["workers"]
     console.print(
         f"[bold]About {duration(wall)} of training on this machine's {workers} cores[/bold], Ray's start (10 s or so) "
-        f"apart. Rough; one core alone: {duration(data['estimated_core_seconds'])}."
+        f"apart. One core alone: {duration(data['estimated_core_seconds'])}. {_basis(data['programs'])}"
     )
     have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if data["memory_bytes_per_pack"] > have:
@@ -214,6 +216,14 @@ def print_plan(headline: str, data: dict[str, Any], one_seed: dict[str, Any] | N
             "[bold yellow]Too long for a laptop.[/bold yellow] Use a cluster (run --address ...), or begin with "
             f"--seeds 1: about {duration(one_seed['estimated_wall_seconds'])} here."
         )
+
+
+def _basis(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say what the times rest on."""
+    measured = sum(bool(row["measured"]) for row in rows)
+    if measured == len(rows):
+        return "All programs were measured on this device."
+    return "Rough: nothing was measured." if not measured else "~: by a fixed model; the others were measured here."
 
 
 def status_data(study_file: StudyFile, store: Store, num_seeds: int | None) -> dict[str, Any]:

@@ -27,9 +27,11 @@ from hyperscale.targets.gaussian_mixture import GaussianMixture
 from hyperscale.targets.inner_product import InnerProduct
 from hyperscale.targets.sobolev_ball import SobolevBall
 from hyperscale.targets.target import FixedSample, FreshPoints
+from hyperscale.training.losses import curve_steps
+from hyperscale.training.objective import Objective
 from hyperscale.training.optimizers import SGD, Adam, Optimizer
 from hyperscale.training.schedules import Constant, Cosine
-from hyperscale.training.trainer import TrainingRun, curve_steps
+from hyperscale.training.trainer import TrainingRun
 
 Member = tuple[Setting, int]
 SHARED: dict[str, Any] = {"primary_widths": (4,), "activation": "tanh", "bias": "all"}
@@ -196,7 +198,7 @@ def test_an_all_diverged_pack_ends_early() -> None:
     assert {outcome.status for outcome in run.outcomes()} == {"diverged"}
 
 
-class Scripted:
+class Scripted(Objective):
     """An objective whose losses are written down; the gradient is the member's row of ``slopes``."""
 
     def __init__(self, losses: Sequence[Sequence[float]], slopes: Sequence[float]) -> None:
@@ -208,13 +210,13 @@ class Scripted:
         moving = (params * self.slopes[:, None]).sum(dim=-1)
         return moving - moving.detach() + self.losses[:, step]
 
-    def metrics(self, params: Tensor) -> dict[str, Tensor]:
+    def select(self, members: Sequence[int]) -> Scripted:
+        """Return the script of some members."""
+        return Scripted(self.losses[list(members)].tolist(), self.slopes[list(members)].tolist())
+
+    def metrics(self, params: Tensor, members: Sequence[int]) -> dict[str, Tensor]:
         """Return one metric that is defined and one that is not."""
         return {"defined": params[:, 0], "undefined": torch.full((len(params),), math.nan)}
-
-    def curves(self, params: Tensor) -> list[dict[str, list[list[float]]]]:
-        """Return no curves."""
-        return [{} for _ in params]
 
 
 def scripted_run(losses: Sequence[Sequence[float]], slopes: Sequence[float], lr: float = 1.0) -> TrainingRun:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import threading
@@ -173,7 +174,7 @@ def _stamp(result: TrialResult, launch: Launch) -> TrialResult:
 class Launch:
     """One go at a study: what is left of it after the journal, in packs, ready to `run`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         study_file: StudyFile,
         store: Store,
@@ -181,6 +182,7 @@ class Launch:
         *,
         num_seeds: int | None = None,
         max_members: int | None = None,
+        planner: Callable[[Sequence[Trial]], list[Pack]] | None = None,
         recording: Recording | None = None,
         on_change: Callable[[Tally], None] = lambda tally: None,  # noqa: ARG005
     ) -> None:
@@ -195,8 +197,7 @@ class Launch:
             )
         self.trials: list[Trial] = study_file.study.trials(num_seeds)
         self.to_run = [trial for trial in self.trials if not self.journal.settled(trial.digest)]
-        options = {} if max_members is None else {"max_members": max_members}
-        self.packs: list[Pack] = make_packs(self.to_run, **options)
+        self.packs: list[Pack] = (planner or functools.partial(make_packs, max_members=max_members))(self.to_run)
 
     def run(self) -> Summary:
         """Train what is missing. Ctrl-C once winds down and keeps everything; twice ends at once."""

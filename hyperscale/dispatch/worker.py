@@ -22,20 +22,25 @@ CHECKPOINT_INTERVAL_S = 30.0
 
 
 @functools.lru_cache(maxsize=8)
-def _environment(device: str) -> dict[str, Any]:
-    """Return the part of the provenance that is the same for every trial of a process."""
-    hardware = platform.machine()
+def hardware_name(device: str) -> str:
+    """Return the model of the GPU or CPU that ``device`` stands for."""
+    if device.startswith("cuda"):
+        return str(torch.cuda.get_device_name(device))
     with contextlib.suppress(OSError):
         names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-        hardware = names[0].split(":", 1)[1].strip() if names else hardware
-    if device.startswith("cuda"):
-        hardware = torch.cuda.get_device_name(device)
+        return names[0].split(":", 1)[1].strip() if names else platform.machine()
+    return platform.machine()
+
+
+@functools.lru_cache(maxsize=8)
+def _environment(device: str) -> dict[str, Any]:
+    """Return the part of the provenance that is the same for every trial of a process."""
     versions = {
         "hyperscale": hyperscale.__version__,
         "torch": str(torch.__version__),
         "python": platform.python_version(),
     }
-    return {"device": device, "hardware": hardware, "versions": versions}
+    return {"device": device, "hardware": hardware_name(device), "versions": versions}
 
 
 def default_device() -> str:

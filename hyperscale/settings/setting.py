@@ -16,13 +16,15 @@ Scalar = str | int | float
 class Cost:
     """What one trial is expected to cost: arithmetic, optimiser steps, memory.
 
-    ``flops`` counts multiply-adds twice, forward, backward and update; ``memory_bytes`` is the peak;
-    ``num_activations`` are the numbers that all steps' elementwise operations pass over.
+    ``flops`` counts multiply-adds twice, forward, backward and update. ``memory_bytes`` is what each trial of a pack
+    adds to the peak, ``shared_bytes`` what a pack needs once (evaluation goes member by member). ``num_activations``
+    are the numbers that all steps' elementwise operations pass over.
     """
 
     flops: float
     num_steps: int
     memory_bytes: int
+    shared_bytes: int = 0
     num_activations: float = 0.0
 
 
@@ -87,6 +89,13 @@ class Setting(ABC):
     @abstractmethod
     def start(self, members: Sequence[tuple[Any, int]], device: str) -> PackRun:
         """Start a pack whose ``members`` are (setting, seed) pairs of the same program as this setting."""
+
+    def brief(self, num_steps: int | None) -> Setting:  # noqa: ARG002
+        """Return a setting of the same program to be measured: little data, ``num_steps`` steps or its own number.
+
+        The default is the setting itself: its evaluation is not measured.
+        """
+        return self
 
     def program_key(self) -> str:
         """Return a text equal for exactly those settings that may share a pack."""

@@ -62,6 +62,11 @@ class SobolevBall(Target):
         return True
 
     @property
+    def varies_with_seed(self) -> bool:
+        """False: the target has a seed of its own."""
+        return False
+
+    @property
     def amplitudes(self) -> tuple[float, ...]:
         """The height of the bumps of each level, coarsest first."""
         return _amplitudes(self.num_dims, self.smoothness, self.levels)
