@@ -107,10 +107,18 @@ class ApproximationObjective(Objective):
         residual = self.method.evaluate(self.dims, params, x, conditioning) - y
         return residual.square().mean(dim=(1, 2, 3))
 
+    def inputs(self, step: int) -> Sequence[Tensor]:
+        """Return x, what the method sees of I, and y, member by member."""
+        x, _, y = self.batches.batch(step)
+        return [self._for_members(part) for part in (x, self.batches.features(step), y)]
+
     def differentiate(self, step: int) -> Tensor:
         """Return the losses and fill the gradient, by the method's fast form."""
-        x, _, y = self.batches.batch(step)
-        x, y, features = (self._for_members(part) for part in (x, y, self.batches.features(step)))
+        return self.differentiate_on(self.inputs(step))
+
+    def differentiate_on(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Return the losses on given inputs and fill the gradient."""
+        x, features, y = inputs
         residual = self.model.forward(x, features).sub_(y).flatten(1)
         loss = residual.square().mean(dim=1)
         self.model.backward(residual.mul_(2 / residual.shape[1]).view_as(y))

@@ -189,7 +189,15 @@ class GenerationObjective(Objective):
 
     def differentiate(self, step: int) -> Tensor:
         """Return the losses and fill the gradient: the chain rule written out up to the generated points."""
-        values = forward(self._layers, self._batch(step), self._activation)
+        return self.differentiate_on(self.inputs(step))
+
+    def inputs(self, step: int) -> Sequence[Tensor]:
+        """Return the noise."""
+        return [self._batch(step)]
+
+    def differentiate_on(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Return the losses on given noise and fill the gradient."""
+        values = forward(self._layers, inputs[0], self._activation)
         points = values[-1].requires_grad_()
         with torch.enable_grad():
             loss = self._loss_of(points)

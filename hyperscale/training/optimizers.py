@@ -102,7 +102,10 @@ class PackedOptimizer(ABC):
 
     def update(self, step: int) -> None:
         """Change the parameters by 0-based ``step``'s gradient."""
-        numbers = self.numbers(step)
+        self.apply_all(self.numbers(step))
+
+    def apply_all(self, numbers: Sequence[Tensor]) -> None:
+        """Change the parameters by `numbers`, block by block."""
         for rows, block in self._views:
             self.apply(block, [part if part.ndim == 0 else part[rows] for part in numbers])
 

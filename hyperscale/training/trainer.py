@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from hyperscale.settings.setting import Outcome
+from hyperscale.training.graphs import StaticStep, graphed
 from hyperscale.training.losses import LossLog
 from hyperscale.training.objective import Objective
 from hyperscale.training.optimizers import Optimizer
@@ -39,10 +40,12 @@ class TrainingRun:
         self._log = LossLog(self.steps, params.device)
         self._final: dict[int, Tensor] = {}
         self._outcomes: dict[int, Outcome] = {}
+        self._on_cuda = params.device.type == "cuda"
         self._settle(params)
 
     def _settle(self, params: Tensor) -> None:
         """Lay out the rows of ``members``; their objective and optimiser start anew."""
+        self._graph: StaticStep | Literal[False] | None = None
         self.params = params
         self.gradient = torch.zeros_like(params)
         whole = len(self.members) == len(self.steps)
@@ -91,8 +94,13 @@ class TrainingRun:
 
     def _train_step(self) -> None:
         with torch.no_grad():
-            loss = self._training.differentiate(self.step)
-            self.optimizer.update(self.step)
+            if self._on_cuda and self._graph is None:
+                self._graph = graphed(self._training, self.optimizer, self.step) or False
+            if self._graph:
+                loss = self._graph.run(self.step)
+            else:
+                loss = self._training.differentiate(self.step)
+                self.optimizer.update(self.step)
             self._log.put(loss, self.members)
         self.step += 1
 
