@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hyperscale.identity import sha256
-from hyperscale.settings.setting import Cost
+from hyperscale.settings.setting import Cost, Setting
 from hyperscale.trial import Trial
 
 # Seconds of one optimiser step before any arithmetic, and arithmetic operations and activations a second of one core,
@@ -35,7 +35,8 @@ class Pack:
     @property
     def cost(self) -> Cost:
         """What the pack costs as a whole: the members' arithmetic and memory, one member's number of steps."""
-        costs = [trial.setting.cost() for trial in self.trials]
+        known = {id(setting): setting.cost() for setting in _settings(self.trials)}
+        costs = [known[id(trial.setting)] for trial in self.trials]
         return Cost(
             flops=sum(cost.flops for cost in costs),
             num_steps=max(cost.num_steps for cost in costs),
@@ -69,14 +70,20 @@ def make_packs(
     one trial. Members are spread evenly: 17 trials at 16 become 9 and 8, not 16 and 1.
     """
     groups: dict[str, list[Trial]] = {}
-    for trial in trials:
-        groups.setdefault(trial.setting.program_key(), []).append(trial)
+    for _, same in itertools.groupby(trials, key=lambda trial: id(trial.setting)):
+        members = list(same)
+        groups.setdefault(members[0].setting.program_key(), []).extend(members)
     packs: list[Pack] = []
     for group in groups.values():
-        memory = max(trial.setting.cost().memory_bytes for trial in group)
+        memory = max(setting.cost().memory_bytes for setting in _settings(group))
         fitting = max(1, min(max_members, memory_bytes // max(memory, 1)))
         packs.extend(Pack(trials=tuple(part)) for part in _spread(group, fitting))
     return sorted(packs, key=lambda pack: -pack.estimated_seconds)
+
+
+def _settings(trials: Iterable[Trial]) -> list[Setting]:
+    """Return the settings of ``trials``, each object once: what is asked of a setting need not be asked per seed."""
+    return list({id(trial.setting): trial.setting for trial in trials}.values())
 
 
 def _spread(group: Sequence[Trial], fitting: int) -> list[Sequence[Trial]]:

@@ -57,7 +57,7 @@ class Study:
     def trials(self, num_seeds: int | None = None) -> list[Trial]:
         """Return setting x seed, settings first; ``num_seeds`` takes the first few seeds only."""
         seeds = self.seeds[:num_seeds] if num_seeds is not None else self.seeds
-        return [Trial(setting=setting, seed=seed) for setting in self.settings for seed in seeds]
+        return [trial for setting in self.settings for trial in Trial.of_setting(setting, seeds)]
 
     @property
     def methods(self) -> tuple[str, ...]:
