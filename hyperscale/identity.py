@@ -28,7 +28,7 @@ def canonical(value: object) -> Json:
     Defaults are included, so that changing a default in a later version changes the identity; floats keep
     full precision. Raises `StudyError` for values that have no canonical form (NaN, open files, arrays).
     """
-    if value is None or isinstance(value, bool | str | int):
+    if value is None or isinstance(value, (str, int)):
         return value
     if isinstance(value, float):
         if not math.isfinite(value):

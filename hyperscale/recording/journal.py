@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, overload
@@ -25,14 +24,22 @@ from hyperscale.trial import Trial, TrialRecord, TrialResult, TrialStatus
 _SEGMENT = re.compile(r"[A-Za-z0-9._-]+\.jsonl")
 _BATCH = 1024
 
+# A place is one integer, for there may be hundreds of thousands: the number of a line's segment, the byte at which it
+# begins (44 bits), and how its trial ended (3 bits, 0 for a setting). So places sort as lines lie on disk.
+_OFFSET_BITS, _STATUS_BITS = 44, 3
+_STATUSES = (None, *TrialStatus)
 
-@dataclass(slots=True)
-class _Place:
-    """Where a line is: the number of its segment and the byte it begins at; ``status`` is None for a setting's."""
 
-    segment: int
-    offset: int
-    status: TrialStatus | None
+def _place(segment: int, line: Line) -> int:
+    return (segment << _OFFSET_BITS | line.offset) << _STATUS_BITS | _STATUSES.index(line.status)
+
+
+def _status(place: int) -> TrialStatus | None:
+    return _STATUSES[place & (1 << _STATUS_BITS) - 1]
+
+
+def _segment_and_offset(place: int) -> tuple[int, int]:
+    return divmod(place >> _STATUS_BITS, 1 << _OFFSET_BITS)
 
 
 class Journal:
@@ -45,11 +52,10 @@ class Journal:
         self.folder = folder
         self._path = folder / f"{segment}.jsonl"
         self._file: int | None = None
-        self._described: set[str] = set()
         self._torn = False
         self.torn_lines = 0
-        self._settings: dict[str, _Place] = {}
-        self._trials: dict[str, _Place] = {}
+        self._settings: dict[str, int] = {}
+        self._trials: dict[str, int] = {}
         self._segments = self._find_segments()
         for number, path in enumerate(self._segments):
             for line in scan(path):
@@ -79,11 +85,10 @@ class Journal:
 
         The newest result of a trial does, except that a settled one is never replaced by an unsettled one.
         """
-        place = _Place(segment, line.offset, line.status)
         if line.status is None:
-            self._settings[line.digest] = place
+            self._settings[line.digest] = _place(segment, line)
         elif line.status.settled or not self.settled(line.digest):
-            self._trials[line.digest] = place
+            self._trials[line.digest] = _place(segment, line)
         else:
             return False
         return True
@@ -99,11 +104,10 @@ class Journal:
             setting = result.setting_digest
             if setting not in columns:
                 columns[setting] = trial.setting.columns()
-                if setting not in self._described:
+                if not self._described(setting):
                     lines.append((_description(trial, setting, columns[setting]), setting, None))
             lines.append((encode({"record": "trial", **result.to_json()}), result.digest, result))
         segment, offset = self._write(b"".join(data for data, _, _ in lines))
-        self._described |= columns.keys()
         records = []
         for data, digest, written in lines:
             line = Line(offset=offset, digest=digest, status=None if written is None else written.status)
@@ -111,6 +115,11 @@ class Journal:
                 records.append(TrialRecord(result=written, columns=columns[written.setting_digest]))
             offset += len(data)
         return records
+
+    def _described(self, setting_digest: str) -> bool:
+        """Whether the own segment describes the setting."""
+        place = self._settings.get(setting_digest)
+        return place is not None and self._segments[_segment_and_offset(place)[0]] == self._path
 
     def _write(self, data: bytes) -> tuple[int, int]:
         """Make ``data`` durable; return the number of the own segment and the byte it begins at."""
@@ -154,7 +163,7 @@ class Journal:
     def status(self, digest: str) -> TrialStatus | None:
         """Return how a trial ended, or None where that is not recorded; nothing is read."""
         place = self._trials.get(digest)
-        return None if place is None else place.status
+        return None if place is None else _status(place)
 
     def settled(self, digest: str) -> bool:
         """Whether the trial has an outcome that `run` will not repeat."""
@@ -176,10 +185,10 @@ class Journal:
     def read(self, digests: Sequence[str]) -> list[TrialRecord]:
         """Read the results of recorded trials, in the order of the file, and return them in the order asked."""
 
-        def in_order(digests: Iterable[str], places: Mapping[str, _Place]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-            found = sorted(((places[digest], digest) for digest in digests), key=lambda p: (p[0].segment, p[0].offset))
-            for place, digest in found:
-                yield digest, reader.line(self._segments[place.segment], place.offset)
+        def in_order(digests: Iterable[str], places: Mapping[str, int]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+            for digest in sorted(digests, key=places.__getitem__):
+                segment, offset = _segment_and_offset(places[digest])
+                yield digest, reader.line(self._segments[segment], offset)
 
         with Reader() as reader:
             results = {d: TrialResult.from_json(entry) for d, entry in in_order(set(digests), self._trials)}
