@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STORE ?= results
 
-.PHONY: help demo test lint test-slow test-gpu bench-packs clean
+.PHONY: help demo test lint test-slow test-gpu bench-packs bench-driver clean
 .DEFAULT_GOAL := help
 
 help:  ## Show what can be made.
@@ -36,6 +36,9 @@ test-gpu: $(VENV)/installed  ## The tests that need a CUDA device.
 
 bench-packs: $(VENV)/installed  ## Packs through Ray against one stock function trial each; writes tests/bench/packs.md.
 	$(BIN)/python tests/bench/packs.py
+
+bench-driver: $(VENV)/installed  ## What 100,000 trials cost the driver; writes tests/bench/driver.md (about 15 minutes).
+	$(BIN)/python tests/bench/driver.py
 
 clean:  ## Remove the virtual environment and caches; results stay.
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info

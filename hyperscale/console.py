@@ -6,6 +6,7 @@ import os
 import sys
 import textwrap
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from hyperscale.recording.store import Store
     from hyperscale.study import StudyFile
 
+_LIVE_INTERVAL_S = 0.25
 _PLAIN_INTERVAL_S = 15.0
 
 
@@ -126,12 +128,14 @@ class ProgressView:
         self.console = console
         self.launch = launch
         self._live: Live | None = None
-        self._printed_at = time.monotonic()
+        self._shown_at = float("-inf")
 
     def __enter__(self) -> ProgressView:
         if self.console.is_terminal:
             self._live = Live(console=self.console, refresh_per_second=4, transient=True)
             self._live.start()
+        else:
+            self._shown_at = time.monotonic()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -139,11 +143,14 @@ class ProgressView:
             self._live.stop()
 
     def update(self, tally: Tally) -> None:
-        """Show where the launch stands."""
+        """Show where the launch stands, unless that was done a moment ago."""
+        interval = _PLAIN_INTERVAL_S if self._live is None else 0.0 if tally.stopping else _LIVE_INTERVAL_S
+        if time.monotonic() - self._shown_at < interval:
+            return
+        self._shown_at = time.monotonic()
         if self._live is not None:
             self._live.update(self._block(tally))
-        elif time.monotonic() - self._printed_at > _PLAIN_INTERVAL_S:
-            self._printed_at = time.monotonic()
+        else:
             best = "; ".join(f"{method} {value:.3g}" for method, (value, _) in tally.best.items())
             self.console.print(Text(f"{self._line(tally)}" + (f"; best: {best}" if best else "")))
 
@@ -230,15 +237,15 @@ def status_data(study_file: StudyFile, store: Store, num_seeds: int | None) -> d
     """Return what `status` tells, as plain JSON data."""
     journal = store.journal("reader")
     trials = study_file.study.trials(num_seeds)
-    results = [journal.get(trial.digest) for trial in trials]
+    counts = Counter(journal.status(trial.digest) for trial in trials)
     launches = store.running(study_file.study.name)
     running = sum(int(launch.get("running", 0)) for launch in launches)
     return {
         "study": study_file.study.name,
         "trials": len(trials),
-        **{s.value: sum(r is not None and r.status == s for r in results) for s in TrialStatus},
+        **{status.value: counts[status] for status in TrialStatus},
         "running": running,
-        "missing": max(0, sum(result is None for result in results) - running),
+        "missing": max(0, counts[None] - running),
         "launches": launches,
         "torn_lines": journal.torn_lines,
     }

@@ -133,10 +133,10 @@ def say_summary(summary: Summary, launch: Launch) -> int:
 def _say_failures(launch: Launch, console: Console) -> None:
     """Say why trials failed, each reason once."""
     reasons: dict[str, int] = {}
-    for record in launch.journal.records(trial.digest for trial in launch.trials):
-        if record.result.status.value in ("failed", "out_of_memory"):
-            text = f"{record.result.status.value}: {record.result.reason}"
-            reasons[text] = reasons.get(text, 0) + 1
+    unsettled = (trial.digest for trial in launch.trials if not launch.journal.settled(trial.digest))
+    for record in launch.journal.view(unsettled):
+        text = f"{record.result.status.value}: {record.result.reason}"
+        reasons[text] = reasons.get(text, 0) + 1
     for text, count in sorted(reasons.items(), key=lambda item: -item[1])[:5]:
         console.print(f"  {count} x {escaped(text)}", highlight=False)
     console.print("The next run tries failed trials again.")
@@ -151,7 +151,7 @@ def _start_recorder(launch: Launch, tracking_uri: str | None, console: Console) 
     """Start recording in MLflow beside the launch."""
 
     def journalled() -> Sequence[TrialRecord]:
-        return launch.journal.records(trial.digest for trial in launch.trials)
+        return launch.journal.view(trial.digest for trial in launch.trials)
 
     return Recorder(
         lambda: open_mlflow(launch.store, tracking_uri),

@@ -8,8 +8,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -62,22 +63,25 @@ def new_launch_id() -> str:
 class Tally:
     """Counts, rate and best-so-far of a launch: what a progress display shows. Also the executor's events.
 
-    ``ended`` writes to the journal first; recording and display come after.
+    ``ended`` writes to the journal first; recording and display come after. What an event costs grows with neither
+    the number of trials nor that of packs.
     """
 
     def __init__(self, launch: Launch) -> None:
         self.launch = launch
         self.started = time.monotonic()
         self.ended_trials = 0
-        self.counts = dict.fromkeys(TrialStatus, 0)
-        self.fractions = [0.0] * len(launch.packs)
-        self._weights = [pack.estimated_seconds for pack in launch.packs]
-        self.best: dict[str, tuple[float, TrialRecord]] = {}
+        self.running_packs = 0
+        self.running_trials = 0
         self.stop_requested = threading.Event()
+        self._fractions = [0.0] * len(launch.packs)
+        self._weights = [pack.estimated_seconds for pack in launch.packs]
+        self._whole_weight = sum(self._weights)
+        self._done_weight = 0.0
+        self._waiting: list[Set[str] | None] = [None] * len(launch.packs)
         self._beat_at = 0.0
-        self._trials = {trial.digest: trial for pack in launch.packs for trial in pack.trials}
-        for record in launch.journal.records(trial.digest for trial in launch.trials):
-            self._note_best(record)
+        self._best: dict[str, tuple[float, TrialRecord]] = {}
+        self._looked_back = False
 
     @property
     def stopping(self) -> bool:
@@ -85,16 +89,9 @@ class Tally:
         return self.stop_requested.is_set()
 
     @property
-    def running_packs(self) -> int:
-        """The number of packs that have begun and not ended."""
-        return sum(0 < fraction < 1 for fraction in self.fractions)
-
-    @property
     def done_fraction(self) -> float:
         """The part of the work that is done, packs weighted by their estimated time."""
-        total = sum(self._weights)
-        done = sum(weight * fraction for weight, fraction in zip(self._weights, self.fractions, strict=True))
-        return done / total if total else 1.0
+        return min(1.0, self._done_weight / self._whole_weight) if self._whole_weight else 1.0
 
     @property
     def elapsed_s(self) -> float:
@@ -107,24 +104,41 @@ class Tally:
         fraction = self.done_fraction
         return self.elapsed_s * (1 - fraction) / fraction if fraction > 0.005 else None
 
+    @property
+    def best(self) -> Mapping[str, tuple[float, TrialRecord]]:
+        """The smallest error of each method, and its trial. Earlier launches' trials are read at the first look."""
+        if not self._looked_back:
+            self._looked_back = True
+            if is_error(self._metric):
+                self._note_best(self.launch.journal.view(trial.digest for trial in self.launch.trials))
+        return self._best
+
+    @property
+    def _metric(self) -> str:
+        return self.launch.study_file.study.metrics[0]
+
     def progress(self, pack: int, fraction: float) -> None:
         """Note a pack's progress."""
-        self.fractions[pack] = max(self.fractions[pack], fraction)
+        self._advance(pack, fraction)
         self._beat()
         self.launch.on_change(self)
 
     def ended(self, pack: int, results: Sequence[TrialResult]) -> None:
-        """Make results durable, then pass them on."""
+        """Make results durable, then pass them on. A pack that began anew may report a trial a second time."""
         launch = self.launch
-        stamped = [_stamp(result, launch) for result in results]
-        launch.journal.append([(self._trials[result.digest], result) for result in stamped])
-        self.ended_trials += len(stamped)
-        records = launch.journal.records(result.digest for result in stamped)
-        for record in records:
-            self.counts[record.result.status] += 1
-            self._note_best(record)
-        if all(launch.journal.get(trial.digest) for trial in launch.packs[pack].trials):
-            self.fractions[pack] = 1.0
+        members = {trial.digest: trial for trial in launch.packs[pack].trials}
+        ended = [members[result.digest] for result in results]
+        records = launch.journal.append(
+            [(trial, _stamp(trial, result, launch)) for trial, result in zip(ended, results, strict=True)]
+        )
+        self._note_best(records)
+        known = self._waiting[pack]
+        waiting = members.keys() if known is None else known
+        left = frozenset(waiting - {trial.digest for trial in ended})
+        self._waiting[pack] = left
+        self.ended_trials += len(waiting) - len(left)
+        if not left:
+            self._advance(pack, 1.0)
             checkpoint = launch.store.checkpoints / f"{launch.packs[pack].digest}.pt"
             with contextlib.suppress(OSError):
                 checkpoint.unlink(missing_ok=True)
@@ -133,27 +147,37 @@ class Tally:
         self._beat()
         launch.on_change(self)
 
-    def _note_best(self, record: TrialRecord) -> None:
-        metric = self.launch.study_file.study.metrics[0]
-        value = record.result.metrics.get(metric)
-        method = str(record.columns.get("method", ""))
-        if value is not None and is_error(metric) and (method not in self.best or value < self.best[method][0]):
-            self.best[method] = (value, record)
+    def _advance(self, pack: int, fraction: float) -> None:
+        """Note that a pack has come as far as ``fraction``; it never goes back."""
+        old, new = self._fractions[pack], max(self._fractions[pack], fraction)
+        self._fractions[pack] = new
+        self._done_weight += self._weights[pack] * (new - old)
+        begun = (0 < new < 1) - (0 < old < 1)
+        self.running_packs += begun
+        self.running_trials += begun * len(self.launch.packs[pack].trials)
+
+    def _note_best(self, records: Iterable[TrialRecord]) -> None:
+        metric = self._metric
+        if not is_error(metric):
+            return
+        for record in records:
+            value, method = record.result.metrics.get(metric), str(record.columns.get("method", ""))
+            if value is not None and (method not in self._best or value < self._best[method][0]):
+                self._best[method] = (value, record)
 
     def _beat(self, *, ended: bool = False) -> None:
         """Leave a sign of life for `status`, every few seconds."""
         if not ended and time.monotonic() - self._beat_at < _HEARTBEAT_S:
             return
         self._beat_at = time.monotonic()
-        open_packs = [p for p, f in zip(self.launch.packs, self.fractions, strict=True) if 0 < f < 1]
         with contextlib.suppress(OSError):
             self.launch.store.write_launch(
                 self.launch.id,
                 {
                     "study": self.launch.study_file.study.name,
-                    "trials": sum(len(pack.trials) for pack in self.launch.packs),
+                    "trials": len(self.launch.to_run),
                     "ended_trials": self.ended_trials,
-                    "running": sum(len(pack.trials) for pack in open_packs),
+                    "running": self.running_trials,
                     "fraction": round(self.done_fraction, 4),
                     "remaining_s": self.remaining_s,
                     "ended": ended,
@@ -166,9 +190,10 @@ class Tally:
             self._beat(ended=True)
 
 
-def _stamp(result: TrialResult, launch: Launch) -> TrialResult:
+def _stamp(trial: Trial, result: TrialResult, launch: Launch) -> TrialResult:
+    """Add to a trial's result which launch it is of; its digest becomes the trial's own string, kept but once."""
     provenance = {**result.provenance, "launch": launch.id, "executor": launch.executor.name}
-    return TrialResult.from_json({**result.to_json(), "provenance": provenance})
+    return replace(result, digest=trial.digest, provenance=provenance)
 
 
 class Launch:
@@ -219,14 +244,13 @@ class Launch:
 
     def summary(self, tally: Tally) -> Summary:
         """Count where the launch's trials stand."""
-        results = [self.journal.get(trial.digest) for trial in self.trials]
-        counts = {status: sum(r is not None and r.status == status for r in results) for status in TrialStatus}
+        counts = Counter(self.journal.status(trial.digest) for trial in self.trials)
         return Summary(
             study=self.study_file.study.name,
             ran=tally.ended_trials,
             reused=len(self.trials) - len(self.to_run),
-            **{status.value: count for status, count in counts.items()},
-            missing=sum(result is None for result in results),
+            **{status.value: counts[status] for status in TrialStatus},
+            missing=counts[None],
             packs=len(self.packs),
             interrupted=tally.stopping,
             wall_time_s=round(tally.elapsed_s, 3),

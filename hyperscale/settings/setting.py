@@ -57,13 +57,22 @@ class PackRun(Protocol):
         """Return the members' outcomes in order; valid once `advance` returned True."""
 
 
+class _Remembered:
+    """Room for a setting's digest once it is computed: no field, so it is in no comparison, copy or pickle."""
+
+    __slots__ = ("_digest",)
+    _digest: str
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Setting(ABC):
+class Setting(_Remembered, ABC):
     """One configuration of one kind of work. A new kind is one new file that defines a subclass."""
 
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON of every field."""
-        return sha256(canonical(self))
+        """SHA-256 of the canonical JSON of every field, computed once."""
+        if not hasattr(self, "_digest"):
+            object.__setattr__(self, "_digest", sha256(canonical(self)))
+        return self._digest
 
     @property
     @abstractmethod
