@@ -274,16 +274,14 @@ def export(study: Path, out_file: Path, store_folder: Path, tracking_uri: str | 
 @_verb
 def sync(study: Path, store_folder: Path, tracking_uri: str | None) -> None:
     """Add to MLflow what the journal has and MLflow lacks. Never makes duplicates."""
-    from hyperscale.dispatch.launch import new_launch_id
-    from hyperscale.verbs import open_mlflow, open_study, read_records
+    from hyperscale.verbs import open_study, sync_study
 
     study_file, store = open_study(study, store_folder)
-    records = read_records(study_file, store, None, from_mlflow=False)
-    if not records:
+    added, num_trials = sync_study(study_file, store, tracking_uri)
+    if not num_trials:
         click.echo(f"{study_file.study.name}: the journal has no trials yet; nothing to add.")
         return
-    added = open_mlflow(store, tracking_uri).sync(study_file, records, new_launch_id())
-    click.echo(f"{study_file.study.name}: {added} trials added to MLflow, {len(records) - added} were there already.")
+    click.echo(f"{study_file.study.name}: {added} trials added to MLflow, {num_trials - added} were there already.")
 
 
 @main.command()

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from hyperscale.claims import Claim, Monotone, Ordering, ScalingRate
-from hyperscale.errors import HyperscaleError, StudyError, did_you_mean
+from hyperscale.errors import HyperscaleError, StudyError, check_choice, did_you_mean
 from hyperscale.settings.setting import Setting
 from hyperscale.trial import Trial
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
+PER_TRIAL, PER_SETTING = "per_trial", "per_setting"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +28,11 @@ class Study:
 
     ``metrics`` are the ones the report shows, most important first; ``claims`` are judged by
     `analysis.checks`. Whatever describes hardware is absent: what is computed is apart from how.
+
+    ``mlflow_runs`` says what a run in MLflow shows: one trial (``"per_trial"``), or one setting with the mean, the
+    spread and a table of its seeds (``"per_setting"``, for studies too large to look at trial by trial). It is no
+    part of any trial's identity; where it changes, the next `run` or `sync` turns the study's runs into the other
+    form.
     """
 
     name: str
@@ -34,6 +40,7 @@ class Study:
     seeds: Sequence[int]
     metrics: Sequence[str]
     claims: Sequence[Claim] = ()
+    mlflow_runs: str = PER_TRIAL
 
     def __post_init__(self) -> None:
         """Freeze the sequences and check every field, so that nothing wrong gets as far as a machine."""
@@ -48,6 +55,7 @@ class Study:
                 f"Study.name is {self.name!r}; allowed: 1 to 80 lower-case letters, digits, '.', '_' and '-', "
                 "beginning with a letter or digit, because it names a folder and an MLflow experiment."
             )
+        check_choice("Study.mlflow_runs", self.mlflow_runs, (PER_TRIAL, PER_SETTING))
         _check_settings(self)
         _check_seeds(self)
         _check_metrics(self)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,13 @@ from rich.console import Console
 
 from hyperscale.console import ProgressView, escaped, standard_error, summary_text
 from hyperscale.dispatch.in_process import InProcess
-from hyperscale.dispatch.launch import Launch, Summary
+from hyperscale.dispatch.launch import Launch, Summary, new_launch_id
 from hyperscale.dispatch.planner import Limits, Planner
 from hyperscale.dispatch.ray_tune import RayTune
 from hyperscale.errors import RecordingError
 from hyperscale.recording.mlflow_connection import scheme as check_tracking_uri
 from hyperscale.recording.mlflow_store import MlflowStore, ScalingCurve
+from hyperscale.recording.outcomes import Journalled
 from hyperscale.recording.recorder import LaunchInfo, Recorder
 from hyperscale.recording.store import Store
 from hyperscale.study import StudyFile, load_study
@@ -149,17 +150,26 @@ def open_mlflow(store: Store, tracking_uri: str | None) -> MlflowStore:
 
 def _start_recorder(launch: Launch, tracking_uri: str | None, console: Console) -> Recorder:
     """Start recording in MLflow beside the launch."""
-
-    def journalled() -> Sequence[TrialRecord]:
-        return launch.journal.view(trial.digest for trial in launch.trials)
-
+    study = launch.study_file.study
+    whole = len(launch.trials) == len(study.settings) * len(study.seeds)
+    trials = launch.trials if whole else study.trials()
     return Recorder(
         lambda: open_mlflow(launch.store, tracking_uri),
-        LaunchInfo(launch_id=launch.id, study_file=launch.study_file, num_trials=len(launch.to_run)),
-        backlog=journalled(),
-        journalled=journalled,
+        LaunchInfo(launch_id=launch.id, study_file=launch.study_file, trials=launch.to_run),
+        journalled=Journalled(launch.journal, [trial.digest for trial in trials]),
         warn=lambda text: console.print(f"[yellow]MLflow:[/yellow] {escaped(text)}", highlight=False),
+        say=lambda text: console.print(f"MLflow: {escaped(text)}", highlight=False),
     )
+
+
+def sync_study(study_file: StudyFile, store: Store, tracking_uri: str | None) -> tuple[int, int]:
+    """Replay the journal into MLflow; return how many trials that added, and how many the journal has."""
+    digests = [trial.digest for trial in study_file.study.trials()]
+    journalled = Journalled(store.journal("reader"), digests)
+    num_trials = sum(1 for _ in journalled.outcomes())
+    if not num_trials:
+        return 0, 0
+    return open_mlflow(store, tracking_uri).sync(study_file, journalled, new_launch_id()), num_trials
 
 
 def read_records(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from analysis.palette import method_style
@@ -41,15 +39,3 @@ def test_names_show_what_differs() -> None:
     assert layout.run_name(record, layout.name_columns(columns)) == "Embedding N=9 lr=0.003 seed=4"
     toy = TrialRecord(result=result, columns={"kind": "Generation", "accuracy_weight": 0.5})
     assert layout.run_name(toy, ["accuracy_weight"]) == "Generation λ=0.5 seed=4"
-
-
-def test_records_survive_packing() -> None:
-    """Every value and type; torn or missing tags are no record."""
-    columns = {"a": 1, "b": 1.0, "c": "1", "d": "λ\n", "e": 2**60, "f": 0.1 + 0.2, "g": True}
-    odd = replace(make_records(make_file())[0], columns=columns)
-    unpacked = layout.unpack(layout.pack(odd, (3, 1)).tags)
-    assert unpacked is not None
-    assert (unpacked.record, unpacked.order) == (odd, (3, 1))
-    assert [type(v) for v in unpacked.record.columns.values()] == [int, float, str, str, int, float, bool]
-    assert layout.unpack({}) is None
-    assert layout.unpack({"mlflow.hyperscale.record.0": "torn"}) is None

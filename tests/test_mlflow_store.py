@@ -17,12 +17,13 @@ import pytest
 from analysis.palette import method_style
 from analysis.table import build_table
 from hyperscale.errors import RecordingError
-from hyperscale.recording import mlflow_layout as layout
 from hyperscale.recording.journal import Journal
 from hyperscale.recording.mlflow_connection import sqlite_path
+from hyperscale.recording.mlflow_packed import pack
 from hyperscale.recording.mlflow_store import MlflowStore, ScalingCurve
 from hyperscale.study import Study, StudyFile
 from hyperscale.trial import Trial, TrialRecord, TrialResult, TrialStatus
+from tests.ledgers import given
 from tests.untrained import Untrained
 
 
@@ -123,7 +124,7 @@ def records(file: StudyFile) -> list[TrialRecord]:
 
 def runs(store: MlflowStore, kind: str = "trial") -> list[Any]:
     """Return the study's active runs of one kind."""
-    return store._search(store._experiment("toy"), f"tags.kind = '{kind}'")
+    return list(store._search(store._experiment("toy"), f"tags.kind = '{kind}'"))
 
 
 class Counting:
@@ -153,7 +154,7 @@ def test_a_study_read_back_from_mlflow_equals_the_journal(
     with Journal(tmp_path / "journal", "one") as journal:
         journal.append([(t, r.result) for t, r in zip(trials, records, strict=True)])
         journalled = journal.records(t.digest for t in trials)
-    assert MlflowStore(uri).sync(file, journalled, "launch-1") == len(trials)
+    assert MlflowStore(uri).sync(file, given(journalled), "launch-1") == len(trials)
     back = MlflowStore(uri).read_records("toy")
     assert back == journalled
     assert [list(map(type, r.columns.values())) for r in back] == [
@@ -165,9 +166,9 @@ def test_a_study_read_back_from_mlflow_equals_the_journal(
 def test_replay_adds_only_what_is_missing(uri: str, file: StudyFile, records: list[TrialRecord]) -> None:
     """A second sync writes the rest, a third nothing, not even a launch."""
     store = MlflowStore(uri)
-    assert store.sync(file, records[:3], "launch-1") == 3
-    assert store.sync(file, records, "launch-2") == 5
-    assert MlflowStore(uri).sync(file, records, "launch-3") == 0
+    assert store.sync(file, given(records[:3]), "launch-1") == 3
+    assert store.sync(file, given(records), "launch-2") == 5
+    assert MlflowStore(uri).sync(file, given(records), "launch-3") == 0
     assert len(runs(store)) == 8
     assert len(runs(store, "launch")) == 2  # the third launch had nothing to show
     parents = {run.data.tags["mlflow.parentRunId"] for run in runs(store)}
@@ -183,7 +184,7 @@ def test_half_written_runs_are_completed(uri: str, file: StudyFile, records: lis
         store.record("toy", records[:2], parent)
     store = MlflowStore(uri)
     assert [run.terminated for run in store.recorded("toy").values()].count(False) == 1
-    assert store.sync(file, records, "launch-2") == 7
+    assert store.sync(file, given(records), "launch-2") == 7
     assert all(run.info.status != "RUNNING" for run in runs(store))
     assert store.read_records("toy") == records
     assert len(runs(store)) == 8
@@ -193,15 +194,15 @@ def test_half_written_runs_are_completed(uri: str, file: StudyFile, records: lis
 def test_another_outcome_replaces_the_run(uri: str, file: StudyFile, records: list[TrialRecord]) -> None:
     """A failed trial that was tried again shows its newest outcome only."""
     store = MlflowStore(uri)
-    store.sync(file, records, "launch-1")
+    store.sync(file, given(records), "launch-1")
     index = next(i for i, r in enumerate(records) if r.result.status is TrialStatus.FAILED)
     trial = file.study.trials()[index]
     again = changed(records[index], reason="no space", provenance={"ended_at": "2026-11-21T09:00:00+00:00"})
-    assert store.sync(file, [again], "launch-2") == 1
+    assert store.sync(file, given([again]), "launch-2") == 1
     finished = replace(again, result=make_result(trial, index))
-    assert store.sync(file, [finished], "launch-3") == 1
+    assert store.sync(file, given([finished]), "launch-3") == 1
     assert len(runs(store)) == 8
-    assert store.recorded("toy")[trial.digest].status == "finished"
+    assert [o.status for o in store.recorded("toy")[trial.digest].outcomes] == ["finished"]
     assert store.read_records("toy")[index] == finished
 
 
@@ -210,12 +211,12 @@ def test_duplicates_are_removed(uri: str, file: StudyFile, records: list[TrialRe
     one, two = MlflowStore(uri), MlflowStore(uri)
     parent = one.begin_launch("launch-1", file, 8)
     two.open_study(file)
-    two._known["toy"] = {}  # a second driver that has not seen the first one's runs
+    two._found["toy"] = {}  # a second driver that has not seen the first one's runs
     one.record("toy", records, parent)
     two.record("toy", records[:2], parent)
     assert len(runs(one)) == 10
     assert len(one.read_records("toy")) == 8
-    assert one.sync(file, records, "launch-2") == 0
+    assert one.sync(file, given(records), "launch-2") == 0
     assert len(runs(one)) == 8
 
 
@@ -233,7 +234,7 @@ def test_three_requests_a_trial(uri: str, file: StudyFile, records: list[TrialRe
 def test_a_run_shows_what_people_look_for(uri: str, file: StudyFile, records: list[TrialRecord]) -> None:
     """Name, params, metrics, history, status, colour; seven visible tags and no more."""
     store = MlflowStore(uri)
-    store.sync(file, records, "launch-1")
+    store.sync(file, given(records), "launch-1")
     by_name = {run.info.run_name: run for run in runs(store)}
     run = by_name["Hypernetwork N=49 seed=1"]
     assert run.info.status == "FINISHED"
@@ -255,9 +256,9 @@ def test_long_curves_go_to_an_artifact(uri: str, file: StudyFile, records: list[
     """Curves too long for tags still come back to the last bit."""
     values = [((i * 2654435761) % 2**32) / 2**32 for i in range(6000)]
     big = changed(records[0], curves={"points": [values, values[::-1]], "train_loss": [[0, 1], [1.0, 0.1]]})
-    assert layout.pack(big).curves is not None
+    assert pack(big).curves is not None
     store = MlflowStore(uri)
-    assert store.sync(file, [big], "launch-1") == 1
+    assert store.sync(file, given([big]), "launch-1") == 1
     assert MlflowStore(uri).read_records("toy") == [big]
     assert store.notices == []
 
@@ -268,7 +269,7 @@ def test_an_artifact_that_cannot_be_stored_is_a_notice(
     """A bad artifact root loses the artifact, not the trials."""
     (tmp_path / "occupied").write_text("a file, not a folder")
     store = MlflowStore(uri, tmp_path / "occupied")
-    assert store.sync(file, records, "launch-1") == 8
+    assert store.sync(file, given(records), "launch-1") == 8
     assert "could not store the artifact" in store.notices[0]
 
 
@@ -303,7 +304,7 @@ def test_curves_are_replaced_and_reports_attached(
 ) -> None:
     """Error against N with N as the step; the report with its figures beside it."""
     store = MlflowStore(uri)
-    store.sync(file, records, "launch-1")
+    store.sync(file, given(records), "launch-1")
     curve = ScalingCurve(
         method="Embedding", metric="rmse", points=[(7, 0.5), (49, 0.1)], slope=0.8, interval=(0.7, 0.9)
     )
@@ -348,6 +349,6 @@ def test_a_locked_database_is_an_error_within_seconds(
         other.execute("BEGIN EXCLUSIVE")
         started = time.monotonic()
         with pytest.raises(RecordingError, match="locked by another program"):
-            store.sync(file, records, "launch-1")
+            store.sync(file, given(records), "launch-1")
         assert time.monotonic() - started < 5
-    assert store.sync(file, records, "launch-1") == 8
+    assert store.sync(file, given(records), "launch-1") == 8

@@ -13,6 +13,7 @@ import pytest
 
 from hyperscale.recording.mlflow_store import SCALING, TRIALS, MlflowStore, serve_ui
 from hyperscale.recording.mlflow_views import read_view
+from tests.ledgers import given
 from tests.test_mlflow_store import changed, make_file, make_records
 
 
@@ -77,7 +78,7 @@ def test_a_server_keeps_the_same_records(server: str) -> None:
     records = make_records(file)
     values = [((i * 2654435761) % 2**32) / 2**32 for i in range(6000)]
     records[0] = changed(records[0], curves={"points": [values, values[::-1]]})
-    assert store.sync(file, records, "launch-1") == 8
+    assert store.sync(file, given(records), "launch-1") == 8
     assert store.notices == []
-    assert MlflowStore(server).sync(file, records, "launch-2") == 0
+    assert MlflowStore(server).sync(file, given(records), "launch-2") == 0
     assert MlflowStore(server).read_records("toy") == records

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,14 @@ import pytest
 
 from hyperscale.errors import RecordingError
 from hyperscale.recording.mlflow_store import MlflowStore
+from hyperscale.recording.outcomes import Journalled, fingerprint
 from hyperscale.recording.recorder import LaunchInfo, Patience, Recorder
 from hyperscale.study import Study, StudyFile
 from hyperscale.trial import TrialRecord, TrialResult, TrialStatus
+from tests.ledgers import Ledger, given
 from tests.untrained import Untrained
 
-QUICK = Patience(queue_size=16, put_s=0.05, first_pause_s=0.05, longest_pause_s=0.1, close_s=20.0)
+QUICK = Patience(queue_size=16, first_pause_s=0.05, longest_pause_s=0.1, close_s=20.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +52,7 @@ def make_launch(num_trials: int) -> LaunchInfo:
     """Return a launch of that many seeds of one setting."""
     study = Study(name="toy", settings=[Nothing()], seeds=range(num_trials), metrics=["rmse"])
     file = StudyFile(study=study, description="Toy.", source="", path=Path("toy.py"))
-    return LaunchInfo(launch_id="launch-1", study_file=file, num_trials=num_trials)
+    return LaunchInfo(launch_id="launch-1", study_file=file, trials=study.trials())
 
 
 def make_records(launch: LaunchInfo) -> list[TrialRecord]:
@@ -76,8 +78,10 @@ class FakeStore:
 
     def __init__(self) -> None:
         self.notices: list[str] = []
+        self.num_left = 0
+        self.mark = ""
         self.shown: dict[str, TrialRecord] = {}
-        self.attempts = 0
+        self.attempts = self.syncs = 0
         self.ended: list[str] = []
         self.failing: Callable[[], bool] = lambda: False
         self.gate = threading.Event()
@@ -89,11 +93,20 @@ class FakeStore:
         if self.failing():
             raise RecordingError("MLflow at fake is locked by another program.")
 
-    def sync(self, study_file: StudyFile, records: Sequence[TrialRecord], launch_id: str) -> int:
-        """Keep what is missing."""
+    def is_current(self, study_file: StudyFile, fingerprint: str) -> bool:
+        """Compare the mark."""
         self._try()
-        missing = [r for r in records if r.result.digest not in self.shown]
-        self.shown |= {r.result.digest: r for r in missing}
+        return self.mark == fingerprint
+
+    def sync(self, study_file: StudyFile, journalled: Journalled, launch_id: str, *, search: bool = True) -> int:
+        """Keep what is missing, and the mark."""
+        self._try()
+        outcomes = list(journalled.outcomes())
+        missing = [outcome.digest for outcome in outcomes if outcome.digest not in self.shown]
+        self.num_left = len(missing)
+        self.shown |= {r.result.digest: r for r in journalled.records(missing)}
+        self.num_left, self.mark = 0, fingerprint(outcomes)
+        self.syncs += 1
         return len(missing)
 
     def begin_launch(self, launch_id: str, study_file: StudyFile, num_trials: int) -> str:
@@ -117,17 +130,24 @@ class Fixture:
     """A recorder on a fake store, with what it was given and what it said."""
 
     def __init__(self, num_trials: int = 8, backlog: int = 0, patience: Patience = QUICK) -> None:
-        self.store, self.messages = FakeStore(), list[str]()
+        self.store, self.messages, self.said = FakeStore(), list[str](), list[str]()
         launch = make_launch(num_trials)
         self.records = make_records(launch)
+        launch = replace(launch, trials=launch.trials[backlog:])
+        self.ledger = Ledger(self.records[:backlog])
         self.make = lambda: Recorder(
             lambda: self.store,
             launch,
-            journalled=lambda: self.records,
+            journalled=Journalled(self.ledger, [r.result.digest for r in self.records]),
             warn=self.messages.append,
-            backlog=self.records[:backlog],
+            say=self.said.append,
             patience=patience,
         )
+
+    def ends(self, recorder: Recorder, records: Sequence[TrialRecord]) -> None:
+        """Journal the records, then hand them over, as a launch does."""
+        self.ledger.held |= {record.result.digest: record for record in records}
+        recorder.put(records)
 
 
 def test_everything_is_delivered_in_the_background() -> None:
@@ -135,7 +155,7 @@ def test_everything_is_delivered_in_the_background() -> None:
     it = Fixture(backlog=3)
     with it.make() as recorder:
         for record in it.records[3:]:
-            recorder.put([record])
+            it.ends(recorder, [record])
     assert set(it.store.shown) == {r.result.digest for r in it.records}
     assert recorder.num_missing == 0
     assert (it.store.ended, it.messages) == (["finished"], [])
@@ -148,7 +168,7 @@ def test_a_failing_store_is_told_once_and_replayed_at_the_end() -> None:
     it.store.failing = lambda: time.monotonic() < until
     recorder = it.make()
     for record in it.records:
-        recorder.put([record])
+        it.ends(recorder, [record])
         time.sleep(0.005)
     time.sleep(max(0.0, until - time.monotonic()))
     assert it.store.attempts < 20
@@ -165,21 +185,22 @@ def test_what_could_not_be_recorded_is_counted() -> None:
     it = Fixture(num_trials=8, backlog=2)
     it.store.failing = lambda: True
     recorder = it.make()
-    recorder.put(it.records[2:])
+    it.ends(recorder, it.records[2:])
     assert recorder.close() == 8
     assert len(it.messages) == 1
 
 
 def test_a_full_queue_never_holds_the_driver() -> None:
-    """Putting waits a moment, then drops; what was dropped is replayed from the journal."""
+    """Putting never waits: what finds no room is dropped, and replayed from the journal."""
     it = Fixture(num_trials=100)
     it.store.gate.clear()
     recorder = it.make()
     started = time.monotonic()
     for record in it.records:
-        recorder.put([record])
-    recorder.put(it.records)
-    assert time.monotonic() - started < 100 * 2 * QUICK.put_s
+        it.ends(recorder, [record])
+    it.ends(recorder, it.records)
+    assert time.monotonic() - started < 1
+    assert recorder._queue.qsize() <= QUICK.queue_size
     assert recorder.num_missing > 0
     it.store.gate.set()
     assert recorder.close() == 0
@@ -188,10 +209,10 @@ def test_a_full_queue_never_holds_the_driver() -> None:
 
 def test_closing_is_bounded() -> None:
     """A store that hangs costs `close_s`, not for ever."""
-    it = Fixture(patience=Patience(queue_size=4, put_s=0.01, close_s=0.3))
+    it = Fixture(patience=Patience(queue_size=4, close_s=0.3))
     it.store.gate.clear()
     recorder = it.make()
-    recorder.put(it.records[:3])
+    it.ends(recorder, it.records[:3])
     started = time.monotonic()
     assert recorder.close() == 3
     assert time.monotonic() - started < 5
@@ -206,8 +227,8 @@ def test_a_store_that_breaks_in_an_unforeseen_way_is_only_a_message() -> None:
     def explode() -> FakeStore:
         raise ZeroDivisionError("boom")
 
-    recorder = Recorder(explode, make_launch(8), journalled=lambda: it.records, warn=it.messages.append, patience=QUICK)
-    recorder.put(it.records)
+    recorder = Recorder(explode, make_launch(8), journalled=given(it.records), warn=it.messages.append, patience=QUICK)
+    it.ends(recorder, it.records)
     assert recorder.close() == 8
     assert "ZeroDivisionError: boom" in it.messages[0]
 
@@ -217,7 +238,7 @@ def test_notices_are_passed_on() -> None:
     it = Fixture()
     it.store.notices.append("MLflow could not store the artifact study/toy.py: disk full")
     recorder = it.make()
-    recorder.put(it.records)
+    it.ends(recorder, it.records)
     assert recorder.close() == 0
     assert it.messages == ["MLflow could not store the artifact study/toy.py: disk full"]
 
@@ -232,7 +253,7 @@ def test_a_locked_database_loses_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     with closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         recorder = Recorder(
-            lambda: MlflowStore(uri), launch, journalled=lambda: records, warn=messages.append, patience=QUICK
+            lambda: MlflowStore(uri), launch, journalled=given(records), warn=messages.append, patience=QUICK
         )
         recorder.put(records)
         limit = time.monotonic() + 20
@@ -241,7 +262,7 @@ def test_a_locked_database_loses_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     assert recorder.close() == 0
     assert "locked" in messages[0]
     assert MlflowStore(uri).read_records("toy") == records
-    assert MlflowStore(uri).sync(launch.study_file, records, "launch-2") == 0
+    assert MlflowStore(uri).sync(launch.study_file, given(records), "launch-2") == 0
 
 
 def test_a_dead_server_costs_the_driver_nothing() -> None:
@@ -254,7 +275,7 @@ def test_a_dead_server_costs_the_driver_nothing() -> None:
     recorder = Recorder(
         lambda: MlflowStore(f"http://127.0.0.1:{port}"),
         launch,
-        journalled=lambda: records,
+        journalled=given(records),
         warn=messages.append,
         patience=QUICK,
     )
@@ -270,12 +291,14 @@ _WITHOUT_MLFLOW = """
 import sys
 sys.modules["mlflow"] = None
 from hyperscale.recording.mlflow_store import MlflowStore
+from hyperscale.recording.outcomes import Journalled, fingerprint
 from hyperscale.recording.recorder import Recorder
+from tests.ledgers import given
 from tests.test_recorder import QUICK, make_launch, make_records
 launch = make_launch(3)
 records = make_records(launch)
 recorder = Recorder(
-    lambda: MlflowStore(sys.argv[1]), launch, journalled=lambda: records, warn=print, patience=QUICK
+    lambda: MlflowStore(sys.argv[1]), launch, journalled=given(records), warn=print, patience=QUICK
 )
 recorder.put(records)
 print("missing", recorder.close())

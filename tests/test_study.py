@@ -59,6 +59,10 @@ MISTAKES = {
     "seed twice": (study_text(seeds="[1, 1]"), r"a seed is given twice"),
     "no seeds": (study_text(seeds="[]"), r"has no seeds"),
     "bad name": (study_text().replace("'s'", "'../s'"), r"Study\.name is '\.\./s'; allowed: 1 to 80 lower-case"),
+    "bad form of runs": (
+        study_text(rest=", mlflow_runs='per_settings'"),
+        r":2: Study\.mlflow_runs is 'per_settings' \(did you mean 'per_setting'\?\); allowed: per_trial, per_setting",
+    ),
     "bad width": (
         study_text(f"[{SETTING.replace('(4,), widths', '(0,), widths')}]"),
         r"Hypernetwork\.primary_widths\[0\] is 0; allowed: a whole number of at least 1",
@@ -119,3 +123,11 @@ def test_digests_survive_loading_again(write_study: Callable[..., Path]) -> None
     first = load_study(write_study(tiny_text(), "one.py")).study.trials()
     second = load_study(write_study(tiny_text(), "two.py")).study.trials()
     assert [trial.digest for trial in first] == [trial.digest for trial in second]
+
+
+def test_the_form_of_mlflow_s_runs_is_no_part_of_identity(write_study: Callable[..., Path]) -> None:
+    """A study recorded a run per setting has the same trials as one recorded a run per trial."""
+    first = load_study(write_study(study_text(), "one.py")).study
+    second = load_study(write_study(study_text(rest=", mlflow_runs='per_setting'"), "two.py")).study
+    assert (first.mlflow_runs, second.mlflow_runs) == ("per_trial", "per_setting")
+    assert [trial.digest for trial in first.trials()] == [trial.digest for trial in second.trials()]

@@ -1,35 +1,24 @@
-"""How a trial looks in MLflow: its tags, params, metrics, name and times. Pure functions of a record.
+"""How a trial looks to people in MLflow: its tags, params, metrics, name and times. Pure functions of a record.
 
-Two readers are served apart. People see params (strings), metrics and a few tags. Programs read the *packed
-record*: the whole `TrialRecord` as compressed JSON in tags under the ``mlflow.`` prefix, which the MLflow UI
-hides. There numbers stay numbers and integers stay integers, and reading a study back takes one search, not
-one request a trial. A record too long for tags keeps its curves in the artifact ``curves.json``.
+Programs read the packed record instead, which `mlflow_packed` puts beside it.
 """
 
 from __future__ import annotations
 
-import base64
 import itertools
-import json
 import math
 import re
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Any
 
+from hyperscale.recording.outcomes import ended_ms
 from hyperscale.trial import TrialRecord, TrialResult, TrialStatus
 
 MAX_METRIC_KEYS = 20
 MAX_BATCH_METRICS = 1000
-CURVES_FILE = "curves.json"
-
-_RECORD_TAG = "mlflow.hyperscale.record"
-_TAG_LENGTH = 7500  # MLflow cuts tags at 8000 characters, silently
-_MAX_RECORD_TAGS = 4
 _MAX_NOTE = 5000
-_MAX_REASON = 500
+MAX_REASON = 500
 _MLFLOW_NAME = re.compile(r"[\w\-.:/ ]{1,250}")
 _MLFLOW_STATUS = {TrialStatus.FINISHED: "FINISHED"}
 _COLOURS = {  # those of the report's figures: one colour a method throughout
@@ -68,14 +57,6 @@ class Times:
     end_ms: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PackedRecord:
-    """Hidden tags that hold a record, and the text of its curves where they had to go to an artifact."""
-
-    tags: Mapping[str, str]
-    curves: str | None
-
-
 def mlflow_status(status: TrialStatus) -> str:
     """MLflow's word for how a trial ended: FINISHED, or FAILED with the reason in the tags."""
     return _MLFLOW_STATUS.get(status, "FAILED")
@@ -87,17 +68,13 @@ def clip(text: str, limit: int = _MAX_NOTE) -> str:
 
 
 def times(result: TrialResult, fallback_ms: int) -> Times:
-    """Return when the trial ran, by its provenance's ``ended_at`` (ISO text or seconds) and ``wall_time_s``."""
-    ended = result.provenance.get("ended_at")
-    try:
-        seconds = datetime.fromisoformat(ended).timestamp() if isinstance(ended, str) else float(ended)  # type: ignore[arg-type]
-        end_ms = round(seconds * 1000) if math.isfinite(seconds) and seconds > 0 else fallback_ms
-    except (TypeError, ValueError):
-        end_ms = fallback_ms
-    return Times(start_ms=max(1, end_ms - round(1000 * (_wall_time_s(result) or 0.0))), end_ms=end_ms)
+    """Return when the trial ran, by its provenance's ``ended_at`` and ``wall_time_s``."""
+    end_ms = ended_ms(result) or fallback_ms
+    return Times(start_ms=max(1, end_ms - round(1000 * (wall_time_s(result) or 0.0))), end_ms=end_ms)
 
 
-def _wall_time_s(result: TrialResult) -> float | None:
+def wall_time_s(result: TrialResult) -> float | None:
+    """Return how long the trial took, or None where that is not known."""
     value = result.provenance.get("wall_time_s")
     finite = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if finite and value is not None else None
@@ -120,13 +97,18 @@ def varying_columns(columns: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
 
 def run_name(record: TrialRecord, shown: Iterable[str]) -> str:
     """Return a readable name, such as ``Hypernetwork N=49 lr=0.003 seed=2``."""
+    return f"{setting_name(record, shown)} seed={record.result.seed}"
+
+
+def setting_name(record: TrialRecord, shown: Iterable[str]) -> str:
+    """Return the name of the record's setting, such as ``Hypernetwork N=49 lr=0.003``."""
     parts = [str(record.columns.get("method", record.columns.get("kind", "trial")))]
     for name in shown:
         value = record.columns.get(name)
         if value is not None:
             sign = _NAME_PARTS.get(name, name)
             parts.append(f"{sign}={_brief(value)}" if sign else _brief(value))
-    return " ".join([*parts, f"seed={record.result.seed}"])
+    return " ".join(parts)
 
 
 def _brief(value: object) -> str:
@@ -152,7 +134,7 @@ def visible_tags(record: TrialRecord, study_name: str) -> dict[str, str]:
         "digest": result.digest,
     }
     if result.reason:
-        tags["reason"] = clip(result.reason, _MAX_REASON)
+        tags["reason"] = clip(result.reason, MAX_REASON)
         tags["mlflow.note.content"] = f"**{result.status.value}**: {clip(result.reason)}"
     tags |= colour_tag(tags["method"])
     return {name: value for name, value in tags.items() if value}
@@ -164,29 +146,30 @@ def params(record: TrialRecord) -> dict[str, str]:
     return {name: text for name, text in texts.items() if text and _MLFLOW_NAME.fullmatch(name)}
 
 
-def metrics(record: TrialRecord) -> list[Point]:
-    """Return at most 20 metric keys and 1000 values: final values, curves over steps, wall time."""
+def metrics(record: TrialRecord, most: int = MAX_BATCH_METRICS) -> list[Point]:
+    """Return at most 20 metric keys and ``most`` values: final values, curves over steps, wall time."""
     result = record.result
-    histories = {name: curve for name, curve in result.curves.items() if _is_history(name, curve)}
+    histories = {name: curve for name, curve in result.curves.items() if is_history(name, curve)}
     kept = dict(list(histories.items())[: MAX_METRIC_KEYS // 4])
-    finals = {k: v for k, v in result.metrics.items() if k not in kept and _is_metric(k, v)}
+    finals = {k: v for k, v in result.metrics.items() if k not in kept and is_metric(k, v)}
     finals = dict(list(finals.items())[: MAX_METRIC_KEYS - len(kept) - 1])
     points = [Point(key=key, value=float(value), step=0) for key, value in finals.items()]
-    room = (MAX_BATCH_METRICS - MAX_METRIC_KEYS) // max(1, len(kept))
+    room = (most - MAX_METRIC_KEYS) // max(1, len(kept))
     for key, (steps, values) in kept.items():
         pairs = _thin(list(zip(steps, values, strict=True)), room)
         points += [Point(key=key, value=float(value), step=int(step)) for step, value in pairs]
-    wall = _wall_time_s(result)
+    wall = wall_time_s(result)
     if wall is not None and "wall_time_s" not in finals:
         points.append(Point(key="wall_time_s", value=wall, step=0))  # last: MLflow compares by the first
     return points
 
 
-def _is_metric(name: str, value: object) -> bool:
+def is_metric(name: str, value: object) -> bool:
+    """Whether MLflow takes the name and charts can show the value."""
     return bool(_MLFLOW_NAME.fullmatch(name)) and isinstance(value, int | float) and math.isfinite(value)
 
 
-def _is_history(name: str, curve: Sequence[Sequence[float]]) -> bool:
+def is_history(name: str, curve: Sequence[Sequence[float]]) -> bool:
     """Whether a curve is a metric over training steps: whole, increasing steps and as many finite values."""
     if len(curve) != 2 or not curve[0] or len(curve[0]) != len(curve[1]) or not _MLFLOW_NAME.fullmatch(name):
         return False
@@ -201,54 +184,3 @@ def _thin(pairs: list[tuple[float, float]], room: int) -> list[tuple[float, floa
         return pairs
     stride = math.ceil(len(pairs) / (room - 1))
     return [*pairs[::stride][: room - 1], pairs[-1]]
-
-
-def pack(record: TrialRecord, order: Sequence[int] = ()) -> PackedRecord:
-    """Return the record as hidden tags; `unpack` is the inverse, to the last bit and type.
-
-    ``order`` is the trial's place in the study file, by which a study that is read back is sorted.
-    """
-    tags = _record_tags(record, order)
-    if len(tags) <= _MAX_RECORD_TAGS:
-        return PackedRecord(tags=tags, curves=None)
-    bare = replace(record, result=replace(record.result, curves={}))
-    return PackedRecord(tags=_record_tags(bare, order, curves_file=True), curves=_dump(dict(record.result.curves)))
-
-
-def _record_tags(record: TrialRecord, order: Sequence[int], curves_file: bool = False) -> dict[str, str]:
-    data = {"result": record.result.to_json(), "columns": dict(record.columns), "order": list(order)}
-    packed = zlib.compress(_dump({**data, "curves_file": curves_file}).encode(), 9)
-    text = base64.b64encode(packed).decode()
-    parts = [text[i : i + _TAG_LENGTH] for i in range(0, len(text), _TAG_LENGTH)]
-    return {f"{_RECORD_TAG}.{index}": part for index, part in enumerate(parts)}
-
-
-def _dump(data: object) -> str:
-    return json.dumps(data, separators=(",", ":"), ensure_ascii=False)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Unpacked:
-    """A record as it was packed; ``curves_file`` says that its curves lie in the artifact."""
-
-    record: TrialRecord
-    order: tuple[int, ...]
-    curves_file: bool
-
-
-def unpack(tags: Mapping[str, str]) -> Unpacked | None:
-    """Return the record that a run's tags hold, or None if they hold none that is whole."""
-    parts: list[str] = []
-    while (part := tags.get(f"{_RECORD_TAG}.{len(parts)}")) is not None:
-        parts.append(part)
-    try:
-        data = json.loads(zlib.decompress(base64.b64decode("".join(parts), validate=True)))
-        record = TrialRecord(result=TrialResult.from_json(data["result"]), columns=data["columns"])
-        return Unpacked(record=record, order=tuple(data["order"]), curves_file=data["curves_file"])
-    except (ValueError, KeyError, TypeError, zlib.error):
-        return None
-
-
-def with_curves(record: TrialRecord, text: str) -> TrialRecord:
-    """Put the curves of the artifact back into a record."""
-    return replace(record, result=replace(record.result, curves=json.loads(text)))

@@ -1,9 +1,12 @@
-"""Studies as MLflow experiments: opening one, finding one, searching its runs."""
+"""Studies as MLflow experiments: opening one, finding one, searching its runs, marking it as complete."""
 
 from __future__ import annotations
 
+import gc
+import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +21,7 @@ from hyperscale.recording.mlflow_connection import (
     translated,
 )
 from hyperscale.recording.mlflow_views import SCALING, TRIALS, changed_by_hand, view_address, view_tags
-from hyperscale.study import StudyFile
+from hyperscale.study import PER_TRIAL, StudyFile
 from hyperscale.trial import TrialRecord
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 NOTE = "mlflow.note.content"
 _KIND_TAG, _KIND = "mlflow.experimentKind", "custom_model_development"
+_MARK = "mlflow.hyperscale.recorded"
 _PAGE = 1000
 _SHOWN = ("num_params_primary", "lr")
 
@@ -44,8 +48,10 @@ class MlflowStudies:
         self._artifact_root = None if artifact_root is None else str(artifact_root)
         self._connection: MlflowClient | None = None
         self._experiments: dict[str, str] = {}
-        self._shown: dict[str, tuple[str, ...]] = {}
+        self._names: dict[str, tuple[str, ...]] = {}
         self._places: dict[str, dict[object, int]] = {}
+        self._forms: dict[str, str] = {}
+        self._marks: dict[str, str] = {}
 
     def _client(self, *, create: bool = False) -> MlflowClient:
         if self._connection is None:
@@ -59,7 +65,8 @@ class MlflowStudies:
         """
         study = study_file.study
         columns = [setting.columns() for setting in study.settings]
-        self._shown[study.name] = layout.name_columns(columns)
+        self._forms[study.name] = study.mlflow_runs
+        self._names[study.name] = layout.name_columns(columns)
         self._places[study.name] = {
             **{setting.digest(): index for index, setting in enumerate(study.settings)},
             **{seed: index for index, seed in enumerate(study.seeds)},
@@ -71,12 +78,19 @@ class MlflowStudies:
             if found is None:
                 location = self._artifact_location(study.name)
                 found = client.get_experiment(client.create_experiment(study.name, location))
-            elif found.lifecycle_stage == "deleted":
+            restored = found.lifecycle_stage == "deleted"
+            if restored:
                 client.restore_experiment(found.experiment_id)
             wanted = {NOTE: layout.clip(study_file.description)}
             wanted |= {_KIND_TAG: _KIND}
-            wanted |= view_tags(study.metrics, _view_columns(columns), found.creation_time or 1)
+            wanted |= view_tags(
+                study.metrics,
+                _view_columns(columns),
+                found.creation_time or 1,
+                form=study.mlflow_runs,
+            )
             self._set_tags(found, wanted)
+        self._marks[study.name] = "" if restored else found.tags.get(_MARK, "")
         self._experiments[study.name] = str(found.experiment_id)
         return self._experiments[study.name]
 
@@ -105,23 +119,42 @@ class MlflowStudies:
             self._experiments[study_name] = str(found.experiment_id)
         return self._experiments[study_name]
 
-    def _search(self, experiment: str, query: str, order: str | None = None) -> list[Run]:
-        found: list[Run] = []
+    def is_current(self, study_file: StudyFile, fingerprint: str) -> bool:
+        """Open the study, and say whether it is marked as showing exactly the outcomes of this fingerprint.
+
+        The mark is a tag of the experiment: it goes where the database or the experiment goes. Runs that someone
+        deleted one by one are noticed by `sync` only.
+        """
+        self.open_study(study_file)
+        return self._marks[study_file.study.name] == f"{study_file.study.mlflow_runs} {fingerprint}"
+
+    def _mark(self, study_name: str, fingerprint: str) -> None:
+        mark = f"{self._forms[study_name]} {fingerprint}"
+        if self._marks.get(study_name) != mark:
+            self._client().set_experiment_tag(self._experiment(study_name), _MARK, mark)
+            self._marks[study_name] = mark
+
+    def _search(self, experiment: str, query: str, order: str | None = None) -> Iterator[Run]:
+        """Yield the runs a query finds, in one request per 1000."""
         token: str | None = None
-        while True:
-            page = self._client().search_runs(
-                [experiment], query, max_results=_PAGE, order_by=[order] if order else None, page_token=token
-            )
-            found.extend(page)
-            token = page.token
-            if not token:
-                return found
+        while token is None or token:
+            with _no_cycle_collection():
+                page = self._client().search_runs(
+                    [experiment], query, max_results=_PAGE, order_by=[order] if order else None, page_token=token
+                )
+            yield from page
+            token = page.token or ""
 
     def _log(self, run_id: str, points: Iterable[layout.Point], params: Mapping[str, str], timestamp_ms: int) -> None:
         from mlflow.entities import Metric, Param
 
         values = [Metric(point.key, point.value, timestamp_ms, point.step) for point in points]
         self._client().log_batch(run_id, values, [Param(name, text) for name, text in params.items()])
+
+    def _load_text(self, run_id: str, name: str) -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            path = self._client().download_artifacts(run_id, name, folder)
+            return Path(path).read_text(encoding="utf-8")
 
     def _keep_artifact(self, run_id: str, text: str, name: str) -> None:
         """Store a text artifact. Failing to is worth a notice only: trials matter more."""
@@ -131,8 +164,13 @@ class MlflowStudies:
             reason = " ".join(str(error).split())[:300]
             self.notices.append(f"MLflow could not store the artifact {name}: {reason}")
 
-    def _name(self, study_name: str, record: TrialRecord) -> str:
-        return layout.run_name(record, self._shown.get(study_name, _SHOWN))
+    def _named(self, study_name: str) -> tuple[str, ...]:
+        """Return the columns that a run's name shows."""
+        return self._names.get(study_name, _SHOWN)
+
+    def _form(self, study_name: str) -> str:
+        """Return what a run of the study shows, a trial or a setting, as its study file asks."""
+        return self._forms.get(study_name, PER_TRIAL)
 
     def _order(self, study_name: str, record: TrialRecord) -> tuple[int, int]:
         places = self._places.get(study_name, {})
@@ -158,6 +196,18 @@ def _view_columns(columns: Sequence[Mapping[str, Any]]) -> list[str]:
     first = [name for name in ("method", "num_params_primary", "lr") if any(name in row for row in columns)]
     others = (name for name in layout.varying_columns(columns) if not name.startswith("log10_"))
     return [*first, *(name for name in others if name not in first)]
+
+
+@contextmanager
+def _no_cycle_collection() -> Iterator[None]:
+    """Put the collection of reference cycles off: a page of runs is so many objects that it takes most of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def now_ms() -> int:

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from hyperscale.recording.mlflow_connection import connect, scheme
+from hyperscale.study import PER_SETTING, PER_TRIAL
 
 TRIALS = "trials"
 SCALING = "scaling"
@@ -28,15 +29,17 @@ _MAX_COLUMNS = 12
 _NAME_WIDTH = 290
 
 
-def view_tags(metrics: Sequence[str], columns: Sequence[str], created_ms: int) -> dict[str, str]:
+def view_tags(metrics: Sequence[str], columns: Sequence[str], created_ms: int, form: str = PER_TRIAL) -> dict[str, str]:
     """Return the experiment tags that seed both views.
 
-    ``metrics`` are the study's, most important first; ``columns`` the params worth a column, in order.
+    ``metrics`` are the study's, most important first; ``columns`` the params worth a column, in order; ``form``
+    says whether a run shows a trial or a setting.
     """
-    trials = _trials_state(metrics, columns)
+    trials = _trials_state(metrics, columns, per_setting=form == PER_SETTING)
+    noun = "Settings" if form == PER_SETTING else "Trials"
     scaling = _scaling_state(metrics)
     return {
-        f"{_TAG}{TRIALS}": _envelope(f"Trials by {metrics[0]}", trials, created_ms),
+        f"{_TAG}{TRIALS}": _envelope(f"{noun} by {metrics[0]}", trials, created_ms),
         f"{_TAG}{SCALING}": _envelope(f"{metrics[0]} against N", scaling, created_ms),
     }
 
@@ -66,16 +69,17 @@ def _column(group: str, name: str) -> str:
     return f"{group}.`{name}`"
 
 
-def _trials_state(metrics: Sequence[str], columns: Sequence[str]) -> dict[str, Any]:
+def _trials_state(metrics: Sequence[str], columns: Sequence[str], *, per_setting: bool) -> dict[str, Any]:
     first, others = columns[:3], columns[3:_MAX_COLUMNS]
-    shown = [*(_column("params", name) for name in first), _column("tags", "seed")]
+    shown = [*(_column("params", name) for name in first), _column("tags", "num_seeds" if per_setting else "seed")]
     shown += [_column("metrics", name) for name in metrics[:4]]
+    shown += [_column("metrics", f"std/{metrics[0]}")] if per_setting else []
     shown += [_column("tags", "status"), *(_column("params", name) for name in others)]
     shown += [_column("metrics", "wall_time_s")]
     charts = [_line("train_loss", "Training loss", log_steps=True)]
     charts += [_scatter(name) for name in metrics[:2]]
     return {
-        "searchFilter": 'tags.kind = "trial"',
+        "searchFilter": f'tags.kind = "{"setting" if per_setting else "trial"}"',
         "orderByKey": _column("metrics", metrics[0]),
         "orderByAsc": True,
         "startTime": "ALL",

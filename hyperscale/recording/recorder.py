@@ -16,8 +16,10 @@ from types import TracebackType
 from typing import Protocol
 
 from hyperscale.errors import RecordingError
+from hyperscale.recording.gathering import Gathering
+from hyperscale.recording.outcomes import Journalled, fingerprint
 from hyperscale.study import StudyFile
-from hyperscale.trial import TrialRecord
+from hyperscale.trial import Trial, TrialRecord
 
 _BATCH = 64
 
@@ -26,9 +28,13 @@ class TrialSink(Protocol):
     """What the recorder asks of an MLflow store; every method may raise `RecordingError`."""
 
     notices: list[str]
+    num_left: int
 
-    def sync(self, study_file: StudyFile, records: Sequence[TrialRecord], launch_id: str) -> int:
-        """Write what is missing; return how many trials that was."""
+    def is_current(self, study_file: StudyFile, fingerprint: str) -> bool:
+        """Say whether the study is marked as showing exactly the outcomes of this fingerprint."""
+
+    def sync(self, study_file: StudyFile, journalled: Journalled, launch_id: str, *, search: bool = True) -> int:
+        """Write what is missing and mark the study; return how many trials were missing."""
 
     def begin_launch(self, launch_id: str, study_file: StudyFile, num_trials: int) -> str:
         """Return the launch's run."""
@@ -42,11 +48,11 @@ class TrialSink(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaunchInfo:
-    """The launch whose trials are recorded: its id, its study file, and how many trials it will run."""
+    """The launch whose trials are recorded: its id, its study file, and the trials that it will run."""
 
     launch_id: str
     study_file: StudyFile
-    num_trials: int
+    trials: Sequence[Trial]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,19 +60,23 @@ class Patience:
     """How long the recorder waits, in seconds, and how many trials it holds."""
 
     queue_size: int = 2048
-    put_s: float = 0.2
     first_pause_s: float = 5.0
     longest_pause_s: float = 300.0
     close_s: float = 60.0
+    first_word_s: float = 1.0
+    next_word_s: float = 15.0
 
 
 @dataclass(slots=True)
 class _Progress:
     """What the background thread has come to; written by it alone, except ``dropped``."""
 
+    phase: str = "starting"  # then "delivering", at last "finishing"
     parent: str | None = None
+    behind: int = 0
     dropped: int = 0
     lost: int = 0
+    failed: bool = False
     pause_s: float = 0.0
     retry_at: float = 0.0
     warned: bool = False
@@ -77,9 +87,9 @@ class _Progress:
 class Recorder:
     """Writes the finished trials of one launch to MLflow from a background thread.
 
-    ``open_store`` makes the store inside that thread. ``backlog`` are the study's trials that earlier launches
-    journalled, of which MLflow may lack some; ``journalled`` returns all records of the study, for the final
-    replay. ``warn`` gets one message at the first trouble, and the store's notices. Nothing here raises
+    ``open_store`` makes the store inside that thread. ``journalled`` is the study's part of the journal, which that
+    thread reads: what earlier launches left behind at the start, what is missing at the end. ``warn`` gets one
+    message at the first trouble, and the store's notices; ``say`` what closing waits for. Nothing here raises
     because of MLflow.
     """
 
@@ -88,19 +98,19 @@ class Recorder:
         open_store: Callable[[], TrialSink],
         launch: LaunchInfo,
         *,
-        journalled: Callable[[], Sequence[TrialRecord]],
+        journalled: Journalled,
         warn: Callable[[str], None],
-        backlog: Sequence[TrialRecord] = (),
+        say: Callable[[str], None] = lambda text: None,  # noqa: ARG005
         patience: Patience | None = None,
     ) -> None:
         self._open_store = open_store
         self._study_file = launch.study_file
         self._launch = launch
-        self._backlog = list(backlog)
         self._journalled = journalled
-        self._warn = warn
+        self._warn, self._say = warn, say
         self._patience = patience or Patience()
         self._queue: queue.Queue[TrialRecord] = queue.Queue(self._patience.queue_size)
+        self._gathering = Gathering(launch.study_file.study, launch.trials)
         self._progress = _Progress()
         self._closing = threading.Event()
         self._status = "finished"
@@ -118,11 +128,10 @@ class Recorder:
         self.close("finished" if kind is None else "interrupted" if kind is KeyboardInterrupt else "failed")
 
     def put(self, records: Sequence[TrialRecord]) -> None:
-        """Hand over journalled trials; waits at most ``put_s`` for room, then leaves the rest to the replay."""
-        until = time.monotonic() + self._patience.put_s
+        """Hand over journalled trials, without waiting: what finds no room is left to the replay."""
         for index, record in enumerate(records):
             try:
-                self._queue.put(record, timeout=max(0.0, until - time.monotonic()))
+                self._queue.put_nowait(record)
             except queue.Full:
                 self._progress.dropped += len(records) - index
                 return
@@ -136,11 +145,22 @@ class Recorder:
             self._status = status
             self._deadline = time.monotonic() + self._patience.close_s
             self._closing.set()
-        self._thread.join(max(0.0, self._deadline - time.monotonic()))
+        self._wait()
         missing = self.num_missing
         if missing and not self._progress.warned:
-            self._tell(f"MLflow was too slow: {missing} trials are not recorded there yet.")
+            self._tell(f"MLflow was too slow: {missing:,} trials are not recorded there yet.")
         return missing
+
+    def _wait(self) -> None:
+        """Wait for the thread's end or the deadline, saying now and then how much is left."""
+        pause = self._patience.first_word_s
+        while self._thread.is_alive() and (left := self._deadline - time.monotonic()) > 0:
+            self._thread.join(min(pause, left))
+            if self._thread.is_alive() and self.num_missing and time.monotonic() < self._deadline:
+                comparing = self._progress.phase == "starting" and not self._num_left
+                verb = "looking up" if comparing else "recording the last"
+                self._say(f"{verb} {self.num_missing:,} trials…")
+                pause = self._patience.next_word_s
 
     @property
     def num_missing(self) -> int:
@@ -148,22 +168,32 @@ class Recorder:
         progress = self._progress
         if progress.complete:
             return 0
-        return progress.dropped + progress.lost + len(progress.pending) + self._queue.qsize()
+        waiting = self._queue.qsize() + len(progress.pending) + len(self._gathering) + progress.dropped + progress.lost
+        if progress.phase == "starting":
+            return waiting + (self._num_left or progress.behind)
+        return self._num_left or waiting if progress.phase == "finishing" else waiting
+
+    @property
+    def _num_left(self) -> int:
+        """How many trials a replay that is under way, or was broken off, has still to write."""
+        return 0 if self._store is None else self._store.num_left
 
     def _run(self) -> None:
         """Deliver until closed, then replay. The thread's only way out is its end."""
+        progress = self._progress
         if not self._attempt(self._start):
-            self._progress.lost += len(self._backlog)
+            progress.lost += self._num_left or progress.behind
+        progress.phase = "delivering"
         while not (self._closing.is_set() and self._queue.empty()):
-            self._progress.pending = self._take()
-            if self._progress.pending and not self._attempt(self._deliver):
-                self._progress.lost += len(self._progress.pending)
-            self._progress.pending = []
-        self._progress.retry_at = 0.0
+            progress.pending = self._take()
+            if progress.pending and not self._attempt(self._deliver):
+                progress.lost += len(progress.pending)
+            progress.pending = []
+        progress.phase, progress.retry_at = "finishing", 0.0
         self._attempt(self._finish)
 
     def _take(self) -> list[TrialRecord]:
-        """Return the next few records; empty after a short wait, so that closing is noticed."""
+        """Return the next few records; none after a short wait, so that closing is noticed."""
         taken: list[TrialRecord] = []
         try:
             taken.append(self._queue.get(timeout=0.1))
@@ -171,28 +201,35 @@ class Recorder:
                 taken.append(self._queue.get_nowait())
         except queue.Empty:
             pass
-        return taken
+        complete = self._gathering.add(taken)
+        self._progress.dropped += self._gathering.give_up()
+        return complete
 
-    def _attempt(self, action: Callable[[TrialSink], None]) -> bool:
+    def _attempt(self, action: Callable[[], None]) -> bool:
         """Do something with the store unless it is resting after a failure; return whether it was done."""
         progress = self._progress
         if time.monotonic() < progress.retry_at:
             return False
         try:
-            if self._store is None:
-                self._store = self._open_store()
-            action(self._store)
+            action()
         except Exception as error:  # noqa: BLE001  (recording must never end a study)
             self._rest(error)
             return False
         progress.pause_s = 0.0
-        for notice in self._store.notices:
+        notices = [] if self._store is None else self._store.notices
+        for notice in notices:
             self._warn(notice)
-        self._store.notices.clear()
+        notices.clear()
         return True
+
+    def _opened(self) -> TrialSink:
+        if self._store is None:
+            self._store = self._open_store()
+        return self._store
 
     def _rest(self, error: Exception) -> None:
         progress, patience = self._progress, self._patience
+        progress.failed = True
         progress.pause_s = min(patience.longest_pause_s, 2 * progress.pause_s or patience.first_pause_s)
         progress.retry_at = time.monotonic() + progress.pause_s
         text = str(error) if isinstance(error, RecordingError) else f"MLflow failed: {type(error).__name__}: {error}"
@@ -205,28 +242,34 @@ class Recorder:
             text += f" Nothing is lost: `hyperscale sync {self._study_file.path}` records later what is missing."
         self._warn(f"{text} The study goes on.")
 
-    def _start(self, store: TrialSink) -> None:
-        """Replay what earlier launches left behind."""
-        if self._backlog:
-            store.sync(self._study_file, self._backlog, self._launch.launch_id)
+    def _start(self) -> None:
+        """Replay what earlier launches left behind, unless the study is marked as showing just that."""
+        outcomes = list(self._journalled.outcomes())
+        if not outcomes:
+            return
+        own = {trial.digest for trial in self._launch.trials}
+        self._progress.behind = sum(outcome.digest not in own for outcome in outcomes)
+        store = self._opened()
+        if not store.is_current(self._study_file, fingerprint(outcomes)):
+            store.sync(self._study_file, self._journalled, self._launch.launch_id)
 
-    def _deliver(self, store: TrialSink) -> None:
-        progress = self._progress
+    def _deliver(self) -> None:
+        progress, store = self._progress, self._opened()
         if progress.parent is None:
             progress.parent = self._begin(store)
         store.record(self._study_file.study.name, progress.pending, progress.parent)
 
     def _begin(self, store: TrialSink) -> str:
-        return store.begin_launch(self._launch.launch_id, self._study_file, self._launch.num_trials)
+        return store.begin_launch(self._launch.launch_id, self._study_file, len(self._launch.trials))
 
-    def _finish(self, store: TrialSink) -> None:
-        """Replay what was dropped, and end the launch."""
+    def _finish(self) -> None:
+        """Replay what was not delivered, mark the study, and end the launch."""
         progress = self._progress
-        replayed = 0
-        if progress.dropped or progress.lost:
-            replayed = store.sync(self._study_file, self._journalled(), self._launch.launch_id)
-        if replayed and progress.parent is None:
-            progress.parent = self._begin(store)
-        if progress.parent is not None:
-            store.end_launch(progress.parent, self._status)
+        if progress.parent is not None or progress.failed or progress.dropped or len(self._gathering):
+            store, launch_id = self._opened(), self._launch.launch_id
+            replayed = store.sync(self._study_file, self._journalled, launch_id, search=progress.failed)
+            if replayed and progress.parent is None:
+                progress.parent = self._begin(store)
+            if progress.parent is not None:
+                store.end_launch(progress.parent, self._status)
         progress.complete = True
