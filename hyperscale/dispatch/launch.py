@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hyperscale.claims import is_error
+from hyperscale.dispatch.checkpoints import discard, interrupted_packs
 from hyperscale.dispatch.executor import Executor
 from hyperscale.errors import HyperscaleError, StudyError
 from hyperscale.packing import Pack, make_packs
@@ -139,9 +140,7 @@ class Tally:
         self.ended_trials += len(waiting) - len(left)
         if not left:
             self._advance(pack, 1.0)
-            checkpoint = launch.store.checkpoints / f"{launch.packs[pack].digest}.pt"
-            with contextlib.suppress(OSError):
-                checkpoint.unlink(missing_ok=True)
+            discard(launch.store.checkpoints, launch.packs[pack])
         if launch.recording is not None:
             launch.recording.put(records)
         self._beat()
@@ -222,7 +221,13 @@ class Launch:
             )
         self.trials: list[Trial] = study_file.study.trials(num_seeds)
         self.to_run = [trial for trial in self.trials if not self.journal.settled(trial.digest)]
-        self.packs: list[Pack] = (planner or functools.partial(make_packs, max_members=max_members))(self.to_run)
+        self.packs = self._make_packs(planner or functools.partial(make_packs, max_members=max_members))
+
+    def _make_packs(self, planner: Callable[[Sequence[Trial]], list[Pack]]) -> list[Pack]:
+        """Return what was begun and saved, as it was, and the planner's packs of the rest."""
+        begun = interrupted_packs(self.store.checkpoints, self.to_run)
+        taken = {trial.digest for pack in begun for trial in pack.trials}
+        return begun + planner([trial for trial in self.to_run if trial.digest not in taken] if taken else self.to_run)
 
     def run(self) -> Summary:
         """Train what is missing. Ctrl-C once winds down and keeps everything; twice ends at once."""

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 import hyperscale
+from hyperscale.dispatch.checkpoints import checkpoint_path, discard, note_members
 from hyperscale.packing import Pack
 from hyperscale.settings.setting import Outcome, PackRun
 from hyperscale.trial import Trial, TrialResult, TrialStatus
@@ -115,7 +116,7 @@ class PackWorker:
         return run
 
     def _checkpoint(self, pack: Pack) -> Path | None:
-        return None if self.checkpoints is None else self.checkpoints / f"{pack.digest}.pt"
+        return None if self.checkpoints is None else checkpoint_path(self.checkpoints, pack)
 
     def save(self) -> None:
         """Write a checkpoint now, atomically; a store that cannot be written to is not the trial's fault."""
@@ -128,6 +129,7 @@ class PackWorker:
             draft = path.with_suffix(f".{os.getpid()}.tmp")
             torch.save({"run": self._run.state(), "elapsed_s": self._elapsed_s}, draft)
             draft.replace(path)
+            note_members(path.parent, self._waiting[0])
 
     def _finish(self, pack: Pack, outcomes: list[Outcome]) -> list[TrialResult]:
         share = self._elapsed_s / len(pack.trials)
@@ -137,9 +139,8 @@ class PackWorker:
 
     def _drop(self, pack: Pack) -> None:
         """Forget the current pack. The whole pack's checkpoint stays until the driver has its results."""
-        path = self._checkpoint(pack)
-        if path is not None and pack is not self.pack:
-            path.unlink(missing_ok=True)
+        if self.checkpoints is not None and pack is not self.pack:
+            discard(self.checkpoints, pack)
         self._run = None
         self._waiting.pop(0)
         self._ended += len(pack.trials)
