@@ -171,8 +171,12 @@ class Journal:
         return status is not None and status.settled
 
     def get(self, digest: str) -> TrialResult | None:
-        """Return the recorded result of a trial, or None."""
-        return next((record.result for record in self.records([digest])), None)
+        """Return the recorded result of a trial, or None; `records` and `view` are for many."""
+        place = self._trials.get(digest)
+        if place is None:
+            return None
+        with Reader(ahead=False) as reader:
+            return TrialResult.from_json(self._entry(reader, place))
 
     def records(self, digests: Iterable[str]) -> list[TrialRecord]:
         """Return the recorded results of these trials with their settings' columns, in the order asked."""
@@ -187,8 +191,7 @@ class Journal:
 
         def in_order(digests: Iterable[str], places: Mapping[str, int]) -> Iterator[tuple[str, Mapping[str, Any]]]:
             for digest in sorted(digests, key=places.__getitem__):
-                segment, offset = _segment_and_offset(places[digest])
-                yield digest, reader.line(self._segments[segment], offset)
+                yield digest, self._entry(reader, places[digest])
 
         with Reader() as reader:
             results = {d: TrialResult.from_json(entry) for d, entry in in_order(set(digests), self._trials)}
@@ -196,6 +199,10 @@ class Journal:
             columns = {digest: entry["columns"] for digest, entry in in_order(described, self._settings)}
         found = [results[digest] for digest in digests]
         return [TrialRecord(result=result, columns=columns.get(result.setting_digest, {})) for result in found]
+
+    def _entry(self, reader: Reader, place: int) -> Mapping[str, Any]:
+        segment, offset = _segment_and_offset(place)
+        return reader.line(self._segments[segment], offset)
 
 
 def _description(trial: Trial, digest: str, columns: Mapping[str, Any]) -> bytes:

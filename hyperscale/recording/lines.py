@@ -26,7 +26,7 @@ _TRIAL = re.compile(
 )
 _SETTING = re.compile(rb'\{"record":"setting","digest":"([0-9a-f]{64})","columns":\{')
 _STATUS = {status.encode(): status for status in TrialStatus}
-_BUFFER_BYTES = 2**18
+_BUFFER_BYTES, _SHORT_BUFFER_BYTES = 2**18, 2**12
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,9 +98,13 @@ def _parse(line: bytes, offset: int) -> Line | None:
 
 
 class Reader:
-    """Reads sound lines back by their place, one open segment at a time. Close it after use."""
+    """Reads sound lines back by their place, one open segment at a time. Close it after use.
 
-    def __init__(self) -> None:
+    ``ahead`` says whether many lines will be asked for, most of them in the order of the file.
+    """
+
+    def __init__(self, *, ahead: bool = True) -> None:
+        self._buffer_bytes = _BUFFER_BYTES if ahead else _SHORT_BUFFER_BYTES
         self._path: Path | None = None
         self._file: Any = None
 
@@ -117,11 +121,11 @@ class Reader:
             self._path = self._file = None
 
     def line(self, path: Path, offset: int) -> dict[str, Any]:
-        """Return the entry of the line at ``offset`` bytes of segment ``path``; going forward reads ahead."""
+        """Return the entry of the line at ``offset`` bytes of segment ``path``."""
         try:
             if path != self._path:
                 self.close()
-                self._file, self._path = path.open("rb", _BUFFER_BYTES), path
+                self._file, self._path = path.open("rb", self._buffer_bytes), path
             self._file.seek(offset)
             return dict(json.loads(self._file.readline()))
         except (OSError, ValueError, TypeError) as error:
