@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hyperscale.packing import Pack, estimated_wall_seconds
+from hyperscale.study import PER_SETTING
 from hyperscale.trial import TrialStatus
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _LIVE_INTERVAL_S = 0.25
 _PLAIN_INTERVAL_S = 15.0
+_MANY_TRIALS = 10_000
 
 
 def standard_error() -> Console:
@@ -193,7 +195,19 @@ def plan_data(launch: Launch) -> dict[str, Any]:
         "estimated_wall_seconds": round(estimated_wall_seconds(launch.packs, workers), 1),
         "workers": workers,
         "memory_bytes_per_pack": max((row["memory_bytes"] for row in rows), default=0),
+        "advice": _advice(launch),
     }
+
+
+def _advice(launch: Launch) -> str | None:
+    """Return what to consider before so many trials are run, or None."""
+    study = launch.study_file.study
+    if len(launch.trials) <= _MANY_TRIALS or study.mlflow_runs == PER_SETTING:
+        return None
+    return (
+        f'Study(..., mlflow_runs="{PER_SETTING}") would record {len(study.settings):,} runs in MLflow, the mean and '
+        f"the spread of a setting's seeds in each, instead of {len(launch.trials):,} runs of one trial."
+    )
 
 
 def print_plan(headline: str, data: dict[str, Any], one_seed: dict[str, Any] | None) -> None:
@@ -204,6 +218,8 @@ def print_plan(headline: str, data: dict[str, Any], one_seed: dict[str, Any] | N
         f"{data['trials']:,} trials ({data['settings']:,} settings), {data['finished']:,} already done, "
         f"{data['to_run']:,} to run in {data['packs']:,} packs."
     )
+    if data["advice"]:
+        console.print(f"[bold yellow]Many trials.[/bold yellow] {escaped(data['advice'])}")
     if not data["to_run"]:
         return
     console.print(plan_table(data["programs"]))

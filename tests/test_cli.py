@@ -65,6 +65,47 @@ def test_the_whole_road(study: Path, tmp_path: Path) -> None:
     assert "0 trials added to MLflow, 32 were there already" in call("sync", study, "--store", store).stdout
 
 
+def test_a_run_with_nothing_to_do_asks_mlflow_for_nothing(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even its import: the study is marked as recorded. Without its database MLflow is filled again."""
+    store = tmp_path / "store"
+    assert run_here(study, store).exit_code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("hyperscale.recording.mlflow_studies.connect", None)
+        again = run_here(study, store, "--json")
+        assert json.loads(again.stdout)["mlflow_missing"] == 0
+        assert "MLflow" not in again.stderr
+        assert json.loads(run_here(study, store, "--seeds", "1", "--json").stdout)["mlflow_missing"] == 0
+    (store / "mlflow.db").unlink()
+    assert json.loads(run_here(study, store, "--json").stdout)["mlflow_missing"] == 0
+    assert "0 trials added to MLflow, 32 were there already" in call("sync", study, "--store", store).stdout
+
+
+def test_a_run_per_setting_is_the_same_study(study: Path, tmp_path: Path) -> None:
+    """The same trials, reused where they are done; the table from MLflow alone is that of the journal."""
+    store, ours, theirs = tmp_path / "store", tmp_path / "ours.parquet", tmp_path / "theirs.parquet"
+    assert run_here(study, store, "--seeds", "1").exit_code == 0
+    study.write_text(study.read_text().replace("seeds=range(2),", 'seeds=range(2), mlflow_runs="per_setting",'))
+    summary = json.loads(run_here(study, store, "--json").stdout)
+    assert (summary["ran"], summary["reused"], summary["mlflow_missing"]) == (16, 16, 0)
+    assert "0 trials added to MLflow, 32 were there already" in call("sync", study, "--store", store).stdout
+    assert call("export", study, "--store", store, "--out", ours).exit_code == 0
+    assert call("export", study, "--store", store, "--from-mlflow", "--out", theirs).exit_code == 0
+    pd.testing.assert_frame_equal(pd.read_parquet(ours), pd.read_parquet(theirs))
+    assert call("report", study, "--store", store, "--json").exit_code == 0
+
+
+def test_many_trials_are_advised_a_run_per_setting(study: Path, tmp_path: Path) -> None:
+    """Above 10,000 trials the plan says so, unless the study asks for it already."""
+    text = study.read_text()
+    for seeds, form, advised in ((2, "per_trial", False), (700, "per_trial", True), (700, "per_setting", False)):
+        study.write_text(text.replace("seeds=range(2),", f"seeds=range({seeds}), mlflow_runs={form!r},"))
+        plan = json.loads(call("plan", study, "--store", tmp_path / "store", "--json").stdout)
+        assert ('mlflow_runs="per_setting"' in (plan["advice"] or "")) is advised
+        assert ("16 runs in MLflow" in call("plan", study, "--store", tmp_path / "store").stdout) is advised
+
+
 def test_the_table_is_the_same_from_journal_and_from_mlflow(study: Path, tmp_path: Path) -> None:
     """A colleague with the tracking URI alone exports the same table."""
     store, ours, theirs = tmp_path / "store", tmp_path / "ours.parquet", tmp_path / "theirs.parquet"

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from hyperscale.recording.journal import Journal
 from hyperscale.recording.mlflow_connection import sqlite_path
 from hyperscale.recording.mlflow_packed import pack
 from hyperscale.recording.mlflow_store import MlflowStore, ScalingCurve
-from hyperscale.study import Study, StudyFile
+from hyperscale.study import PER_TRIAL, Study, StudyFile
 from hyperscale.trial import Trial, TrialRecord, TrialResult, TrialStatus
 from tests.ledgers import given
 from tests.untrained import Untrained
@@ -57,10 +58,10 @@ class Toy(Untrained):
         return ("sup_error", "rmse")
 
 
-def make_file(name: str = "toy") -> StudyFile:
+def make_file(form: str = PER_TRIAL, seeds: Sequence[int] = (1, 0)) -> StudyFile:
     """Return a study of two methods, two widths and two seeds."""
     settings = [Toy(method=m, width=w) for m in ("Hypernetwork", "Embedding") for w in (16, 2)]
-    study = Study(name=name, settings=settings, seeds=[1, 0], metrics=["sup_error", "rmse"])
+    study = Study(name="toy", settings=settings, seeds=seeds, metrics=["sup_error", "rmse"], mlflow_runs=form)
     text = "Does it scale?\n\nQuestion: does it?"
     return StudyFile(study=study, description=text, source="study = 1\n", path=Path("toy.py"))
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -20,7 +22,7 @@ from hyperscale.errors import RecordingError
 from hyperscale.recording.mlflow_store import MlflowStore
 from hyperscale.recording.outcomes import Journalled, fingerprint
 from hyperscale.recording.recorder import LaunchInfo, Patience, Recorder
-from hyperscale.study import Study, StudyFile
+from hyperscale.study import PER_SETTING, PER_TRIAL, Study, StudyFile
 from hyperscale.trial import TrialRecord, TrialResult, TrialStatus
 from tests.ledgers import Ledger, given
 from tests.untrained import Untrained
@@ -48,9 +50,10 @@ class Nothing(Untrained):
         return ("rmse",)
 
 
-def make_launch(num_trials: int) -> LaunchInfo:
-    """Return a launch of that many seeds of one setting."""
-    study = Study(name="toy", settings=[Nothing()], seeds=range(num_trials), metrics=["rmse"])
+def make_launch(num_trials: int, form: str = PER_TRIAL, num_settings: int = 1) -> LaunchInfo:
+    """Return a launch of that many seeds of a setting, or of some."""
+    settings = [Nothing(width=width + 1) for width in range(num_settings)]
+    study = Study(name="toy", settings=settings, seeds=range(num_trials), metrics=["rmse"], mlflow_runs=form)
     file = StudyFile(study=study, description="Toy.", source="", path=Path("toy.py"))
     return LaunchInfo(launch_id="launch-1", study_file=file, trials=study.trials())
 
@@ -83,6 +86,8 @@ class FakeStore:
         self.shown: dict[str, TrialRecord] = {}
         self.attempts = self.syncs = 0
         self.ended: list[str] = []
+        self.searches: list[bool] = []
+        self.groups: list[list[TrialRecord]] = []
         self.failing: Callable[[], bool] = lambda: False
         self.gate = threading.Event()
         self.gate.set()
@@ -107,6 +112,7 @@ class FakeStore:
         self.shown |= {r.result.digest: r for r in journalled.records(missing)}
         self.num_left, self.mark = 0, fingerprint(outcomes)
         self.syncs += 1
+        self.searches.append(search)
         return len(missing)
 
     def begin_launch(self, launch_id: str, study_file: StudyFile, num_trials: int) -> str:
@@ -118,6 +124,7 @@ class FakeStore:
         """Keep the records."""
         self._try()
         self.shown |= {r.result.digest: r for r in records}
+        self.groups.append(list(records))
         return len(records)
 
     def end_launch(self, parent_run_id: str, status: str = "finished") -> None:
@@ -129,9 +136,16 @@ class FakeStore:
 class Fixture:
     """A recorder on a fake store, with what it was given and what it said."""
 
-    def __init__(self, num_trials: int = 8, backlog: int = 0, patience: Patience = QUICK) -> None:
+    def __init__(
+        self,
+        num_trials: int = 8,
+        backlog: int = 0,
+        patience: Patience = QUICK,
+        form: str = PER_TRIAL,
+        num_settings: int = 1,
+    ) -> None:
         self.store, self.messages, self.said = FakeStore(), list[str](), list[str]()
-        launch = make_launch(num_trials)
+        launch = make_launch(num_trials, form, num_settings)
         self.records = make_records(launch)
         launch = replace(launch, trials=launch.trials[backlog:])
         self.ledger = Ledger(self.records[:backlog])
@@ -159,6 +173,102 @@ def test_everything_is_delivered_in_the_background() -> None:
     assert set(it.store.shown) == {r.result.digest for r in it.records}
     assert recorder.num_missing == 0
     assert (it.store.ended, it.messages) == (["finished"], [])
+
+
+def test_what_mlflow_is_marked_as_showing_is_not_looked_up() -> None:
+    """A launch with nothing left to do asks for the mark only; another outcome in the journal is another mark."""
+    it = Fixture(backlog=8)
+    it.store.mark = fingerprint(given(it.records).outcomes())
+    assert it.make().close() == 0
+    assert (it.store.attempts, it.store.syncs, it.said) == (1, 0, [])
+    it.store.mark = fingerprint(given(it.records[1:]).outcomes())
+    assert it.make().close() == 0
+    assert it.store.syncs == 1
+    assert set(it.store.shown) == {r.result.digest for r in it.records}
+
+
+def test_a_launch_that_recorded_everything_leaves_the_mark() -> None:
+    """Without a search: the store knows what it wrote. After trouble it is to search."""
+    it = Fixture()
+    recorder = it.make()
+    it.ends(recorder, it.records)
+    recorder.close()
+    assert it.store.mark == fingerprint(given(it.records).outcomes())
+    assert it.store.searches == [False]
+    it = Fixture()
+    it.store.failing = lambda: it.store.attempts < 2
+    recorder = it.make()
+    it.ends(recorder, it.records)
+    recorder.close()
+    assert it.store.searches == [True]
+
+
+def test_a_trial_that_was_never_handed_over_is_recorded_all_the_same() -> None:
+    """Ctrl-C between the journal and the recorder: what the journal has counts at the end."""
+    it = Fixture()
+    recorder = it.make()
+    it.ends(recorder, it.records[:4])
+    it.ledger.held |= {record.result.digest: record for record in it.records}
+    assert recorder.close("interrupted") == 0
+    assert len(it.store.shown) == 8
+
+
+def test_settings_are_handed_over_whole() -> None:
+    """Where the study asks for a run per setting, its seeds come together, the rest at the end."""
+    it = Fixture(form=PER_SETTING, num_settings=3, patience=replace(QUICK, queue_size=64))
+    recorder = it.make()
+    by_seed = sorted(it.records, key=lambda record: record.result.seed)
+    it.ends(recorder, by_seed[:-1])  # of the last setting one seed never ends
+    assert recorder.close("interrupted") == 0
+    counts = [Counter(record.result.setting_digest for record in group) for group in it.store.groups]
+    assert sorted(count for group in counts for count in group.values()) == [8, 8]
+    assert set(it.store.shown) == {r.result.digest for r in by_seed[:-1]}
+
+
+def test_what_is_held_for_its_setting_counts_as_missing() -> None:
+    """Until it is recorded."""
+    it = Fixture(form=PER_SETTING)
+    recorder = it.make()
+    it.ends(recorder, it.records[:3])
+    limit = time.monotonic() + 10
+    while not len(recorder._gathering) and time.monotonic() < limit:
+        time.sleep(0.01)
+    assert recorder.num_missing == 3
+    assert recorder.close() == 0
+
+
+def test_memory_does_not_grow_with_the_study() -> None:
+    """20,000 trials before and 20,000 in this launch, MLflow at a standstill: the queue's few are all that is held."""
+    it = Fixture(num_trials=40_000, backlog=20_000)
+    it.store.gate.clear()
+    recorder = it.make()
+    for index in range(20_000, 40_000, 16):
+        it.ends(recorder, it.records[index : index + 16])
+    held = sum(isinstance(thing, TrialRecord) for thing in gc.get_referents(recorder._queue.queue))
+    assert held + len(recorder._progress.pending) <= QUICK.queue_size + 64
+    assert it.ledger.largest == 0  # nothing was read with its curves yet
+    it.store.gate.set()
+    assert recorder.close() == 0
+    assert len(it.store.shown) == 40_000
+
+
+def test_closing_says_what_it_waits_for() -> None:
+    """A line when it begins to take long, and one now and then."""
+    patience = replace(QUICK, first_word_s=0.05, next_word_s=0.05)
+    it = Fixture(patience=patience)
+    it.store.gate.clear()
+    recorder = it.make()
+    it.ends(recorder, it.records)
+    threading.Timer(0.4, it.store.gate.set).start()
+    assert recorder.close() == 0
+    assert "recording the last 8 trials…" in it.said
+    assert len(it.said) > 1
+    it = Fixture(backlog=8, patience=patience)
+    it.store.gate.clear()
+    recorder = it.make()
+    threading.Timer(0.4, it.store.gate.set).start()
+    assert recorder.close() == 0
+    assert it.said[0] == "looking up 8 trials…"
 
 
 def test_a_failing_store_is_told_once_and_replayed_at_the_end() -> None:

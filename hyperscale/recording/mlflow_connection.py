@@ -126,6 +126,27 @@ def _prepare_sqlite(path: Path, *, create: bool) -> None:
         ) from error
 
 
+def peek_experiment_tag(tracking_uri: str, experiment: str, tag: str) -> str | None:
+    """Return a tag of an active experiment, read from an SQLite database without MLflow, whose import takes 2 s.
+
+    None where that cannot be done, for whatever reason: then MLflow is to be asked. Changes and creates nothing.
+    """
+    path = sqlite_path(tracking_uri)
+    if path is None or not path.exists():
+        return None
+    query = (
+        "SELECT t.value FROM experiment_tags t JOIN experiments e ON e.experiment_id = t.experiment_id "
+        "WHERE e.name = ? AND e.lifecycle_stage = 'active' AND t.key = ?"
+    )
+    try:
+        with closing(sqlite3.connect(path, timeout=_LOCK_TIMEOUT_S)) as database:
+            database.execute("PRAGMA query_only = ON")
+            rows = database.execute(query, (experiment, tag)).fetchall()
+    except sqlite3.Error:
+        return None
+    return str(rows[0][0]) if len(rows) == 1 else None
+
+
 def check_writable(tracking_uri: str) -> None:
     """Raise `RecordingError` where an SQLite database stays locked for 5 s; MLflow would wait far longer."""
     path = sqlite_path(tracking_uri)

@@ -97,8 +97,7 @@ class MlflowStore(MlflowReports, MlflowWriter):
             self._found.pop(name)
             todo = self._tidy(name, outcomes)
         written = self._write_missing(study_file, journalled, todo, launch_id) if todo else 0
-        with translated(self.tracking_uri):
-            self._mark(name, fingerprint(outcomes))
+        self._mark(study_file, fingerprint(outcomes))
         return written
 
     def _tidy(self, study_name: str, outcomes: Iterable[Outcome]) -> list[list[str]]:
@@ -142,13 +141,25 @@ class MlflowStore(MlflowReports, MlflowWriter):
                 unpacked = unpack(run.data.tags)
                 if unpacked is not None:
                     _keep_best(kept, unpacked, found)
-            curves: dict[str, dict[str, TrialRecord]] = {}
-            for found, unpacked in {entry.run.run_id: (entry.run, entry.unpacked) for entry in kept.values()}.values():
-                if unpacked.curves_file:
-                    whole = self._with_curves(found.run_id, unpacked)
-                    curves[found.run_id] = {record.result.digest: record for record in whole.records}
-        ordered = sorted(kept.items(), key=lambda pair: pair[1].order)
-        return [curves.get(entry.run.run_id, {}).get(digest, entry.record) for digest, entry in ordered]
+            whole: dict[str, dict[str, TrialRecord]] = {}
+            for entry in kept.values():
+                if entry.unpacked.curves_file and entry.run.run_id not in whole:
+                    whole[entry.run.run_id] = self._whole_records(entry.run, entry.unpacked)
+        found_records: list[TrialRecord] = []
+        for digest, entry in sorted(kept.items(), key=lambda pair: pair[1].order):
+            record = whole.get(entry.run.run_id, {digest: entry.record}).get(digest)
+            found_records += [] if record is None else [record]
+        return found_records
+
+    def _whole_records(self, run: RecordedRun, unpacked: Unpacked) -> dict[str, TrialRecord]:
+        """Return a run's records with their curves; none where a half-written run has no curves yet."""
+        try:
+            records = self._with_curves(run.run_id, unpacked).records
+        except Exception:
+            if run.terminated:
+                raise
+            return {}
+        return {record.result.digest: record for record in records}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

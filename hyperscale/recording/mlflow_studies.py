@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from hyperscale.recording.mlflow_connection import (
     check_writable,
     connect,
     masked,
+    peek_experiment_tag,
     scheme,
     sqlite_path,
     translated,
@@ -120,19 +122,28 @@ class MlflowStudies:
         return self._experiments[study_name]
 
     def is_current(self, study_file: StudyFile, fingerprint: str) -> bool:
-        """Open the study, and say whether it is marked as showing exactly the outcomes of this fingerprint.
+        """Whether the study is marked as showing exactly the outcomes of this fingerprint.
 
         The mark is a tag of the experiment: it goes where the database or the experiment goes. Runs that someone
-        deleted one by one are noticed by `sync` only.
+        deleted one by one are noticed by `sync` only. Where the study file has changed, the experiment is brought
+        up to date with it.
         """
+        name = study_file.study.name
+        wanted = _mark_text(study_file, fingerprint)
+        if self._connection is None and peek_experiment_tag(self.tracking_uri, name, _MARK) == wanted:
+            return True
         self.open_study(study_file)
-        return self._marks[study_file.study.name] == f"{study_file.study.mlflow_runs} {fingerprint}"
+        if self._marks[name].rpartition(" ")[0] != wanted.rpartition(" ")[0]:
+            return False
+        self._mark(study_file, fingerprint)
+        return True
 
-    def _mark(self, study_name: str, fingerprint: str) -> None:
-        mark = f"{self._forms[study_name]} {fingerprint}"
-        if self._marks.get(study_name) != mark:
-            self._client().set_experiment_tag(self._experiment(study_name), _MARK, mark)
-            self._marks[study_name] = mark
+    def _mark(self, study_file: StudyFile, fingerprint: str) -> None:
+        name, mark = study_file.study.name, _mark_text(study_file, fingerprint)
+        if self._marks.get(name) != mark:
+            with translated(self.tracking_uri):
+                self._client().set_experiment_tag(self._experiment(name), _MARK, mark)
+            self._marks[name] = mark
 
     def _search(self, experiment: str, query: str, order: str | None = None) -> Iterator[Run]:
         """Yield the runs a query finds, in one request per 1000."""
@@ -189,6 +200,12 @@ class MlflowStudies:
             (name, view_address(base, identity, TRIALS), view_address(base, identity, SCALING))
             for name, identity in sorted((str(study.name), str(study.experiment_id)) for study in found)
         ]
+
+
+def _mark_text(study_file: StudyFile, fingerprint: str) -> str:
+    """Return what a complete study is marked with: the form of its runs, the outcomes, and its file's text."""
+    text = hashlib.sha256(f"{study_file.description}\n{study_file.source}".encode()).hexdigest()[:12]
+    return f"{study_file.study.mlflow_runs} {fingerprint} {text}"
 
 
 def _view_columns(columns: Sequence[Mapping[str, Any]]) -> list[str]:
