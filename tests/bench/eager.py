@@ -8,7 +8,6 @@ that their cost is not held against this loop.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +19,6 @@ from hyperscale.settings.approximation import Approximation
 from hyperscale.training.optimizers import SGD, Adam
 from hyperscale.training.trainer import TrainingRun
 
-Variant = Literal["default", "foreach", "fused", "capturable"]
 VARIANTS: dict[str, dict[str, bool]] = {
     "default": {},
     "foreach": {"foreach": True},
@@ -110,7 +108,7 @@ def read_parameters(model: EagerModel) -> Tensor:
     return torch.cat([tensor.detach().t().flatten() for tensor in _tensors(model)])
 
 
-def eager_optimizer(setting: Approximation, parameters: Sequence[Tensor], variant: Variant) -> torch.optim.Optimizer:
+def eager_optimizer(setting: Approximation, parameters: Sequence[Tensor], variant: str) -> torch.optim.Optimizer:
     """Return torch's own optimiser for the setting's, in one of its implementations."""
     rule, options = setting.optimizer, VARIANTS[variant]
     if isinstance(rule, Adam):
@@ -121,10 +119,13 @@ def eager_optimizer(setting: Approximation, parameters: Sequence[Tensor], varian
     return torch.optim.SGD(parameters, lr=rule.lr, momentum=rule.momentum, **options)
 
 
-def ready_batches(run: TrainingRun, member: int, count: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+def ready_batches(run: TrainingRun, member: int, count: int) -> list[Batch]:
     """Return the batches that ``member`` sees at the first ``count`` steps: x [B, n, m1], I [B, m2], y [B, n, 1]."""
     steps = (run.objective.batches.batch(step) for step in range(count))
     return [tuple(part[member].clone(memory_format=torch.contiguous_format) for part in batch) for batch in steps]
+
+
+Batch = tuple[Tensor, Tensor, Tensor]
 
 
 class EagerTrial:
@@ -134,8 +135,8 @@ class EagerTrial:
         self,
         setting: Approximation,
         flat: Tensor,
-        batches: Sequence[tuple[Tensor, Tensor, Tensor]],
-        variant: Variant = "default",
+        batches: Sequence[Batch],
+        variant: str = "default",
     ) -> None:
         self.batches = batches
         self.model = eager_model(setting).to(flat.device, flat.dtype)
@@ -152,3 +153,38 @@ class EagerTrial:
         self.optimizer.step()
         self.taken += 1
         return loss.detach()
+
+
+class GraphedTrial(EagerTrial):
+    """One trial whose whole step is one CUDA graph: the batch is copied in, and the graph replayed."""
+
+    def __init__(self, setting: Approximation, flat: Tensor, batches: Sequence[Batch]) -> None:
+        self.inputs = tuple(part.clone() for part in batches[0])
+        super().__init__(setting, flat, [self.inputs], "capturable")
+        self.waiting, self.replays = batches, 0
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):  # before capture, so that lazily made buffers exist
+                super().step()
+        torch.cuda.current_stream().wait_stream(stream)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.loss = super().step()
+        self._start_over(flat)
+
+    def _start_over(self, flat: Tensor) -> None:
+        """Undo the steps taken before capture, in place."""
+        copy_parameters(self.model, flat)
+        for state in self.optimizer.state.values():
+            for value in state.values():
+                if isinstance(value, Tensor):
+                    value.zero_()
+
+    def step(self) -> Tensor:
+        """Take one optimiser step and return the loss before it."""
+        for ours, new in zip(self.inputs, self.waiting[self.replays % len(self.waiting)], strict=True):
+            ours.copy_(new)
+        self.graph.replay()
+        self.replays += 1
+        return self.loss

@@ -80,7 +80,7 @@ def synthetic_row(name: str, width: int) -> Row:
     """Return a row of the synthetic experiment's size: x and I of 1000 numbers, f and e of the given width, SGD.
 
     The paper's g: 1000-10-1, q: 11,000-10-1 without biases, f and e with one hidden layer (100 in the paper), batch
-    200. The sample is cut from 30,000 pairs to 2,000: a step costs the same, and more members fit. The paper's rate of
+    200. The sample is cut from 30,000 pairs to 1,000: a step costs the same, and more members fit. The paper's rate of
     0.01 makes the hypernetwork diverge within four steps, which nothing could be checked on; the rate here is 0.0001.
     """
     method: Method
@@ -91,7 +91,7 @@ def synthetic_row(name: str, width: int) -> Row:
     setting = Approximation(
         method=method,
         target=InnerProduct(x_dim=1000, conditioning_dim=1000),
-        points=FixedSample(size=2_000, test_size=1, batch_size=200),
+        points=FixedSample(size=1_000, test_size=1, batch_size=200),
         optimizer=SGD(lr=1e-4),
         steps=_STEPS,
     )

@@ -30,8 +30,8 @@ class Effort:
     """How long to measure: rounds, seconds per measurement, and the longest time worth spending on one mode."""
 
     rounds: int = 5
-    seconds: float = 0.1
-    longest_s: float = 5.0
+    seconds: float = 0.08
+    longest_s: float = 4.0
 
 
 @dataclass(kw_only=True)
@@ -51,8 +51,8 @@ class Timing:
         return (max(self.seconds) - min(self.seconds)) / self.median
 
 
-def plan_steps(station: Station, mode: str, effort: Effort) -> int | None:
-    """Warm a mode up and return its steps per round, or None where its rounds would take too long.
+def plan_steps(station: Station, mode: str, effort: Effort) -> tuple[int, float] | None:
+    """Warm a mode up; return its steps per round and a step's seconds, or None where its rounds would take too long.
 
     Two short measurements: the first pays for the first touch of memory, the second tells the speed.
     """
@@ -60,9 +60,13 @@ def plan_steps(station: Station, mode: str, effort: Effort) -> int | None:
     if step_s * (effort.rounds + 1) > 2 * effort.longest_s:
         return None
     step_s = station.time(mode, station.unit(mode, step_s)) * station.members(mode)
-    unit = station.unit(mode, step_s)
-    count = unit * max(1, math.ceil(effort.seconds / (step_s * unit)))
-    return count if count * step_s * effort.rounds <= effort.longest_s else None
+    count = steps_for(effort.seconds, step_s, station.unit(mode, step_s))
+    return (count, step_s) if count * step_s * effort.rounds <= effort.longest_s else None
+
+
+def steps_for(seconds: float, step_s: float, unit: int = 1) -> int:
+    """Return how many steps of ``step_s`` fill ``seconds``, a multiple of ``unit``."""
+    return unit * max(1, math.ceil(seconds / (step_s * unit)))
 
 
 def interleave(measures: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Timing]:
