@@ -64,7 +64,7 @@ def _methods(width: int, encoder: HatEncoder) -> list[Method]:
     return [
         Hypernetwork(primary_widths=widths, encoder=encoder, bias="hidden", initialization="shared_primary"),
         Embedding(primary_widths=widths, encoder=encoder, bias="hidden", embedding_dim=2),
-        PerInstance(primary_widths=widths, bias="hidden", num_instances=16, restarts=2),
+        PerInstance(primary_widths=widths, bias="hidden", num_instances=16, restarts=1),
     ]
 
 
