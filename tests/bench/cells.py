@@ -20,7 +20,7 @@ from pathlib import Path
 
 from hyperscale.training.optimizers import Adam
 from tests.bench.machine import command, machine
-from tests.bench.programs import LOSS_TOLERANCE, has_hypnettorch
+from tests.bench.programs import LOSS_TOLERANCE, UPDATE_TOLERANCE, has_hypnettorch
 from tests.bench.results import (
     DOES_NOT_FIT,
     EAGER,
@@ -142,11 +142,13 @@ def report(results: Sequence[RowResult], packs: Sequence[int], peak_flops: float
     missing = "" if has_hypnettorch() else " hypnettorch is not installed: `pip install hypnettorch==0.0.4`."
     text = f"""# One optimiser step of one trial
 
-Medians of {rounds} interleaved rounds, one thread; {spread_text(results)}. The eager loop is plain PyTorch
-(`tests/bench/eager.py`): one model, its optimiser in its best setting, its batches ready made; ours makes its
-own batches within the time shown. In every row both gave the same losses (to {LOSS_TOLERANCE}) and the same updates
-first. hypnettorch runs its main network once per instance.{missing} "{DOES_NOT_FIT}": more than the budget of memory by
-the setting's own cost model; "{TOO_LONG}": not there, or too long for this benchmark. Written by `make bench-cells`.
+Medians of {rounds} interleaved rounds, one thread. The eager loop is plain PyTorch (`tests/bench/eager.py`): one
+model, its optimiser in its best setting, its batches ready made; ours makes its own batches within the time shown. In
+every row both gave the same losses (to {LOSS_TOLERANCE}) and the same updates (to {UPDATE_TOLERANCE}) first.
+hypnettorch runs its main network once per instance.{missing} "{DOES_NOT_FIT}": more than the budget of memory by the
+setting's own cost model; "{TOO_LONG}": not there, or too long for this benchmark. Written by `make bench-cells`.
+
+How quiet the machine was: {spread_text(results)}.
 
 {goals_table(results)}
 
