@@ -21,7 +21,7 @@ from hyperscale.methods.method import Dims, Method
 from hyperscale.methods.monolithic import Monolithic
 from hyperscale.methods.per_instance import PerInstance
 from hyperscale.networks.encoders import HatEncoder
-from hyperscale.settings import approximation as room
+from hyperscale.settings import fitting
 from hyperscale.settings.approximation import Approximation
 from hyperscale.settings.batches import PointSource, draw_sample, grid
 from hyperscale.settings.fitting import ApproximationObjective, linear_fit
@@ -181,7 +181,7 @@ def test_promised_metrics_are_the_reported_ones(kind: str, target: Target) -> No
 @pytest.mark.parametrize("kind", ["hypernetwork", "embedding", "monolithic"])
 def test_errors_on_the_grid_equal_a_plain_loop(kind: str, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sup error and rmse equal those over all pairs of the grid in float64, in one chunk or in several."""
-    monkeypatch.setattr(room, "_CHUNK_NUMBERS", chunk)
+    monkeypatch.setattr(fitting, "MAX_EVALUATION_NUMBERS", chunk)
     method, target = METHODS[kind], SobolevBall(x_dim=1, conditioning_dim=2, levels=2)
     run = finish(tiny(method, target, grid_points=7))
     axis = np.linspace(-1, 1, 7)

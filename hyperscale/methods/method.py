@@ -127,8 +127,11 @@ class Method(ABC):
         """Return the method with its hidden widths rounded up to sizes that several widths share.
 
         The surplus units are zero and stay zero, so the function is the same. The rule looks at this method alone:
-        a trial is padded the same way in every pack, and its results are the same bits.
+        a trial is padded the same way in every pack, and its results are the same bits. A method that does not say
+        where its parameters go (`positions`) stays as it is.
         """
+        if type(self).positions is Method.positions:
+            return self
         for digits in PADDED_DIGITS:
             wider = replace(self, **self._rounded(digits))
             sizes = [(m.multiply_adds(dims, *batch), m.num_params_trained(dims)) for m in (self, wider)]

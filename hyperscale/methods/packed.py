@@ -17,7 +17,10 @@ class PackedModel(Protocol):
     """A method bound to a pack's ``params`` and ``gradient``, both [members, num_params] and changed in place."""
 
     def forward(self, x: Tensor, features: Tensor) -> Tensor:
-        """Return h(x, I), [members, instances, points, output_dim], and keep what `backward` needs."""
+        """Return h(x, I), [members, instances, points, output_dim], and keep what `backward` needs.
+
+        The caller may change what is returned.
+        """
 
     def backward(self, grad: Tensor) -> None:
         """Fill the gradient from dL/dh of the last `forward`; member i's from row i alone."""
@@ -34,7 +37,7 @@ class Differentiated:
         with torch.enable_grad():
             self._leaf = self.params.detach().requires_grad_()
             self._output = self.respond(self._leaf, x, features)
-        return self._output.detach()
+        return self._output.detach().clone()
 
     def backward(self, grad: Tensor) -> None:
         """Copy the gradient into its place."""
