@@ -110,7 +110,7 @@ same trials with our own step, one core each, their rate counted from the end of
 
 {table(header, rows)}
 
-The trials that both sides trained have the same sup_error to {max(differences):.0e}.
+The sup_error of the trials that both sides trained differs by at most {max(differences):.0e} of its value.
 {machine("ray")}
 `{command()}`, {took_s:.0f} s.
 """
