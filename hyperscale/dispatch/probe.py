@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from hyperscale.dispatch.worker import default_device, hardware_name
+from hyperscale.dispatch.worker import default_device, hardware_name, keep_freed_memory
 from hyperscale.packing import Speed
 from hyperscale.settings.setting import PackRun, Setting
 
@@ -60,6 +60,7 @@ def measure(members: Sequence[Member], device: str, memory_bytes: int) -> Speed:
     """
     if device == "cpu":
         torch.set_num_threads(1)
+        keep_freed_memory()
     model = members[0][0].cost()
     started = time.monotonic()
     sizes: list[int] = []

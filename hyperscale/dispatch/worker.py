@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import os
 import platform
@@ -20,6 +21,8 @@ from hyperscale.settings.setting import Outcome, PackRun
 from hyperscale.trial import Trial, TrialResult, TrialStatus
 
 CHECKPOINT_INTERVAL_S = 30.0
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 @functools.lru_cache(maxsize=8)
@@ -49,6 +52,20 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+@functools.cache
+def keep_freed_memory() -> None:
+    """Have glibc keep what is freed for the next step instead of giving it back to the system every time.
+
+    Fetching pages anew costs a small step up to a tenth of its time. Other C libraries are left as they are.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_MMAP_THRESHOLD, 2**30)
+        library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
 class PackWorker:
     """Trains one pack in slices and hands back every trial's result exactly once.
 
@@ -60,6 +77,7 @@ class PackWorker:
     def __init__(self, pack: Pack, *, device: str = "cpu", checkpoints: Path | None = None) -> None:
         if device == "cpu":
             torch.set_num_threads(1)  # sums differ in the last bits between one thread and several
+            keep_freed_memory()
         self.pack = pack
         self.device = device
         self.checkpoints = checkpoints

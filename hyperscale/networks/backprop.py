@@ -17,6 +17,7 @@ from hyperscale.networks.activations import Activation, activate_, differentiate
 from hyperscale.networks.mlp import Layer
 
 _SMALL_FAN_IN = 4
+_NARROW, _MANY_ROWS = 12, 32
 
 
 def forward(layers: Sequence[Layer], x: Tensor, activation: Activation) -> list[Tensor]:
@@ -61,6 +62,8 @@ def affine(x: Tensor, layer: Layer) -> Tensor:
     if weight.shape[-1] == 1:
         product = (x * weight.mT).sum(dim=-1, keepdim=True)
         return product if bias is None else product.add_(bias.unsqueeze(-2))
+    if weight.shape[-2] == 1:
+        return x * weight if bias is None else torch.addcmul(bias.unsqueeze(-2), x, weight)
     if x.shape[-2] == 1 and weight.shape[-2] <= _SMALL_FAN_IN:
         columns = [x[..., i : i + 1] for i in range(weight.shape[-2])]
         first = columns[0] * weight[..., 0:1, :]
@@ -68,6 +71,9 @@ def affine(x: Tensor, layer: Layer) -> Tensor:
         for i in range(1, len(columns)):
             result.addcmul_(columns[i], weight[..., i : i + 1, :])
         return result
+    if _is_narrow(x, weight.shape[-1]):
+        product = torch.bmm(weight.mT, x.mT).mT
+        return product.contiguous() if bias is None else bias.unsqueeze(-2) + product
     return torch.bmm(x, weight) if bias is None else torch.baddbmm(bias.unsqueeze(-2), x, weight)
 
 
@@ -81,6 +87,8 @@ def differentiate_affine(x: Tensor, grad: Tensor, gradient: Layer) -> None:
         return
     if weight.shape[-1] == 1:
         torch.sum(x * grad, dim=-2, out=weight.squeeze(-1))
+    elif _is_narrow(x, weight.shape[-1]):
+        weight.copy_(torch.bmm(grad.mT, x).mT)
     else:
         torch.bmm(x.mT, grad, out=weight)
     if bias is not None:
@@ -94,4 +102,11 @@ def affine_input_gradient(grad: Tensor, layer: Layer) -> Tensor:
         return grad * weight.mT
     if weight.shape[-2] == 1:
         return (grad * weight).sum(dim=-1, keepdim=True)
+    if _is_narrow(grad, weight.shape[-2]):
+        return torch.bmm(weight, grad.mT).mT.contiguous()
     return torch.bmm(grad, weight.mT)
+
+
+def _is_narrow(x: Tensor, num_columns: int) -> bool:
+    """Whether a product of many rows with few columns is faster the other way round, as it is on CPUs."""
+    return num_columns <= _NARROW and x.shape[-2] >= _MANY_ROWS and x.device.type == "cpu"

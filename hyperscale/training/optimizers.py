@@ -278,5 +278,5 @@ class _PackedAdam(PackedOptimizer):
             params.mul_(shrink[0])
         mean.lerp_(gradient, 1 - self.rule.beta1)
         square.mul_(self.rule.beta2).addcmul_(gradient, gradient, value=1 - self.rule.beta2)
-        torch.sqrt(square, out=scratch).add_(eps)
+        torch.rsqrt(square, out=scratch).reciprocal_().add_(eps)  # a CPU's sqrt is slow at 0, where dead units are
         params.addcmul_(torch.div(mean, scratch, out=scratch), rate)
