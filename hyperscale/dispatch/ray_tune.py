@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from hyperscale.dispatch.executor import Events, Executor
+from hyperscale.dispatch.parcels import RESULTS, Parcel, Reports
 from hyperscale.dispatch.probe import device_key_here, device_memory, measure_here
 from hyperscale.dispatch.worker import PackWorker, default_device
-from hyperscale.errors import HyperscaleError, ResourceError
+from hyperscale.errors import ResourceError
 from hyperscale.packing import DEFAULT_MEMORY_BYTES, Pack, Speed
 from hyperscale.settings.setting import Setting
 from hyperscale.trial import Trial, TrialResult, TrialStatus
@@ -209,8 +210,8 @@ def _trainable() -> type:
 
         def step(self) -> dict[str, Any]:
             results = self._worker.advance(SLICE_S)
-            data = [result.to_json() for result in results]
-            return {"results": data, "fraction": self._worker.fraction, "done": self._worker.done}
+            report = {"fraction": self._worker.fraction, "done": self._worker.done}
+            return {**report, RESULTS: Parcel.of(results)} if results else report
 
         def cleanup(self) -> None:
             if not self._worker.done:
@@ -225,40 +226,12 @@ def _trainable() -> type:
     return PackTrainable
 
 
-class _Reports:
-    """What the driver learns from Tune; never saved with Tune's own state, for it holds open files and locks."""
-
-    def __init__(self, events: Events) -> None:
-        self.events = events
-        self.done: set[int] = set()
-        self.problem: HyperscaleError | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-    @property
-    def stopping(self) -> bool:
-        """Whether to end everything: the driver winds down, or it can keep no more results."""
-        return self.problem is not None or self.events.stopping
-
-    def take(self, index: int, result: Mapping[str, Any]) -> None:
-        """Hand a pack's results to the driver as they arrive."""
-        try:
-            if result.get("results"):
-                self.events.ended(index, [TrialResult.from_json(data) for data in result["results"]])
-            self.events.progress(index, float(result.get("fraction", 0.0)))
-        except HyperscaleError as problem:
-            self.problem = problem
-        if result.get("done"):
-            self.done.add(index)
-
-
-def _callback(reports: _Reports) -> Any:
+def _callback(reports: Reports) -> Any:
     """Return the Tune callback that feeds ``reports``."""
     from ray import tune
 
     class Report(tune.Callback):  # type: ignore[misc]
-        def __init__(self, reports: _Reports) -> None:
+        def __init__(self, reports: Reports) -> None:
             self.reports = reports
 
         def on_trial_result(self, *, trial: Any, result: dict[str, Any], **_: Any) -> None:
@@ -267,12 +240,12 @@ def _callback(reports: _Reports) -> Any:
     return Report(reports)
 
 
-def _stopper(reports: _Reports) -> Any:
+def _stopper(reports: Reports) -> Any:
     """Return the Tune stopper that ends everything once ``reports`` says so."""
     from ray import tune
 
     class Stop(tune.Stopper):  # type: ignore[misc]
-        def __init__(self, reports: _Reports) -> None:
+        def __init__(self, reports: Reports) -> None:
             self.reports = reports
 
         def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002
@@ -305,7 +278,7 @@ def _fit(
     from ray import tune
 
     _pickle_study_modules_by_value()
-    reports = _Reports(events)
+    reports = Reports(events)
     trainable = tune.with_parameters(_trainable(), packs=list(packs), checkpoints=str(checkpoints))
     trainable = tune.with_resources(trainable, tune.PlacementGroupFactory([resources.bundle()]))
     tuner = tune.Tuner(
