@@ -183,7 +183,7 @@ def launch_rows(small: Mapping[str, Mapping[str, float]], large: Mapping[str, Ma
     return "\n".join(rows)
 
 
-def report(rows: str, commands: Sequence[tuple[str, float]], finished: int) -> str:
+def report(rows: str, commands: Sequence[tuple[str, float]], finished: int, load: float) -> str:
     """Return the text of ``driver.md``."""
     words = "\n".join(f"| {name} | {seconds:.1f} |" for name, seconds in commands)
     kinds = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
@@ -207,7 +207,8 @@ A finished study of {finished:,} trials, whole processes, imports included, medi
 |---|---|
 {words}
 
-{date.today().isoformat()}, {os.cpu_count()} cores ({machine}), Python {platform.python_version()}, {packages}.
+{date.today().isoformat()}, {os.cpu_count()} cores ({machine}), load {load:.1f} before the first launch,
+Python {platform.python_version()}, {packages}.
 """
 
 
@@ -223,12 +224,13 @@ def main() -> None:
         executor, study, store = options.measure
         measure(executor, Path(study), Path(store))
         return
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         few, many = write_study(folder, 1000), write_study(folder, options.trials)
         rows = launch_rows({e: measured(e, few) for e in REPEATS}, {e: measured(e, many) for e in REPEATS})
         commands = finished_study(folder, options.finished, mlflow=not options.no_mlflow)
-    text = report(rows, commands, options.finished)
+    text = report(rows, commands, options.finished, load)
     (HERE / "driver.md").write_text(text)
     print(text)  # noqa: T201
 
