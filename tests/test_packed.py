@@ -21,9 +21,7 @@ from hyperscale.methods.monolithic import Monolithic
 from hyperscale.methods.packed import Differentiated, Joint, PackedModel, Separate
 from hyperscale.methods.per_instance import PerInstance
 from hyperscale.networks.activations import ACTIVATIONS
-from hyperscale.networks.backprop import affine, affine_input_gradient, differentiate_affine
 from hyperscale.networks.encoders import HatEncoder
-from hyperscale.networks.mlp import linear
 from hyperscale.settings.approximation import Approximation
 from hyperscale.targets.sobolev_ball import SobolevBall
 from hyperscale.targets.target import FreshPoints
@@ -167,44 +165,6 @@ def test_the_form_is_chosen_by_sizes_alone(bias: Any, activation: Any, seed: int
             model = method.packed(LONG, params, torch.empty_like(params), batch)
             assert type(model) is form
             assert not isinstance(model, Embedded) or model.composes
-
-
-# --- layers ----------------------------------------------------------------------------------------------------
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    networks=st.integers(2, 9), rows=st.integers(1, 40), fan_in=st.integers(1, 40), fan_out=st.integers(1, 40),
-    bias=st.booleans(),
-)  # fmt: skip
-def test_a_layer_gives_the_same_bits_alone_and_stacked(
-    networks: int, rows: int, fan_in: int, fan_out: int, bias: bool
-) -> None:
-    """In float32 outputs and all gradients of one network are those it has among others, and equal to the formulas."""
-    generator = torch.Generator().manual_seed(1000 * rows + 30 * fan_in + fan_out)
-    x = torch.randn(networks, rows, fan_in, generator=generator)
-    grad = torch.randn(networks, rows, fan_out, generator=generator)
-    flat = torch.randn(networks, fan_in * fan_out + bias * fan_out, generator=generator)
-
-    def run(part: slice) -> list[Tensor]:
-        own, gradient = flat[part].clone(), torch.empty_like(flat[part])
-        split = [
-            (t[:, : fan_in * fan_out].unflatten(-1, (fan_in, fan_out)), t[:, fan_in * fan_out :] if bias else None)
-            for t in (own, gradient)
-        ]
-        outputs = affine(x[part].clone(), split[0])
-        differentiate_affine(x[part].clone(), grad[part].clone(), split[1])
-        return [outputs, gradient, affine_input_gradient(grad[part].clone(), split[0])]
-
-    whole = run(slice(0, networks))
-    for alone, stacked in zip(run(slice(1, 2)), whole, strict=True):
-        assert torch.equal(alone[0], stacked[1])
-    weight = flat[:, : fan_in * fan_out].unflatten(-1, (fan_in, fan_out)).double()
-    layer = (weight, flat[:, fan_in * fan_out :].double() if bias else None)
-    parts = [(x.double().mT @ grad.double()).flatten(1)] + [grad.double().sum(dim=1)] * bias
-    expected = [linear(x.double(), layer), torch.cat(parts, dim=1), grad.double() @ weight.mT]
-    for ours, exact in zip(whole, expected, strict=True):
-        torch.testing.assert_close(ours.double(), exact, rtol=1e-4, atol=1e-4)
 
 
 # --- a method without a fast form ------------------------------------------------------------------------------

@@ -22,12 +22,24 @@ _FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
     "identity": (lambda z: z, 1.0),
 }
 
+
+def _sigmoid_(z: Tensor) -> Tensor:
+    return z.neg_().exp_().add_(1).reciprocal_()
+
+
+def _elu_(z: Tensor) -> Tensor:
+    below = z.clamp_max(0).expm1_()
+    return z.clamp_min_(0).add_(below)
+
+
+# torch's own sigmoid and elu round the last few numbers of a tensor differently from the rest, so that a member's bits
+# would depend on its place in a pack; tests hold the functions below to the same bits everywhere.
 _IN_PLACE: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu_,
     "clipped_relu": lambda z: z.clamp_(0.0, 1.0),
     "tanh": torch.tanh_,
-    "sigmoid": torch.sigmoid_,
-    "elu": torch.nn.functional.elu_,
+    "sigmoid": _sigmoid_,
+    "elu": _elu_,
     "leaky_relu": lambda z: torch.nn.functional.leaky_relu_(z, _LEAK),
     "identity": lambda z: z,
 }

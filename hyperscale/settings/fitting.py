@@ -210,7 +210,7 @@ class ApproximationObjective(Objective):
             instances = setting.method.instances(self.dims).to(self.device)
         else:
             instances = grid(self.dims.conditioning_dim, setting.grid_points).to(self.device)
-        width = max(8, max(setting.method.primary_widths, default=1))
+        width = max(8, max(self.method.primary_widths, default=1))  # the padded width: chunks are kept for pack-mates
         size = max(1, MAX_EVALUATION_NUMBERS // (len(x_grid) * width))
         if isinstance(setting.method, PerInstance):
             size = len(instances)

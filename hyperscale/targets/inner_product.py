@@ -8,6 +8,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from hyperscale.networks.activations import activate_
 from hyperscale.networks.initialization import initialize
 from hyperscale.networks.mlp import Layer, Shape, evaluate, linear
 from hyperscale.targets.target import PreparedTarget, Target
@@ -53,6 +54,6 @@ class _InnerProduct:
 
     def evaluate(self, x: Tensor, conditioning: Tensor) -> Tensor:
         layers: list[Layer] = self.shape.split(self.weights.to(x.dtype))
-        hidden = evaluate(layers[:-1], conditioning, lambda z: z.sigmoid()).sigmoid()
+        hidden = activate_(evaluate(layers[:-1], conditioning, lambda z: activate_(z, "sigmoid")), "sigmoid")
         direction = linear(hidden, layers[-1]).softmax(dim=-1)
-        return x @ direction.unsqueeze(-1)
+        return linear(x, (direction.unsqueeze(-1), None))
