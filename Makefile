@@ -4,11 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STORE ?= results
 
-.PHONY: help demo test lint test-slow test-gpu bench-packs clean
+.PHONY: help demo test lint test-slow test-gpu bench-packs bench-recording clean
 .DEFAULT_GOAL := help
 
 help:  ## Show what can be made.
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -36,6 +36,9 @@ test-gpu: $(VENV)/installed  ## The tests that need a CUDA device.
 
 bench-packs: $(VENV)/installed  ## Packs through Ray against one stock function trial each; writes tests/bench/packs.md.
 	$(BIN)/python tests/bench/packs.py
+
+bench-recording: $(VENV)/installed  ## Recording in MLflow against Ray Tune's callback; writes tests/bench/recording.md.
+	$(BIN)/python tests/bench/recording.py
 
 clean:  ## Remove the virtual environment and caches; results stay.
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info
