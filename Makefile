@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STORE ?= results
 
-.PHONY: help demo test lint test-slow test-gpu bench-packs bench-recording clean
+.PHONY: help demo test lint test-slow test-gpu clean \
+	bench bench-cells bench-ray bench-driver bench-recording bench-packs bench-gpu
 .DEFAULT_GOAL := help
 
 help:  ## Show what can be made.
@@ -34,11 +35,29 @@ test-slow: $(VENV)/installed  ## The tests that take minutes.
 test-gpu: $(VENV)/installed  ## The tests that need a CUDA device.
 	$(BIN)/python -m pytest -m gpu
 
-bench-packs: $(VENV)/installed  ## Packs through Ray against one stock function trial each; writes tests/bench/packs.md.
-	$(BIN)/python tests/bench/packs.py
+$(VENV)/bench-installed: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,bench]'
+	touch $@
 
-bench-recording: $(VENV)/installed  ## Recording in MLflow against Ray Tune's callback; writes tests/bench/recording.md.
-	$(BIN)/python tests/bench/recording.py
+bench: bench-cells bench-ray bench-driver bench-recording  ## The benchmarks but packs and GPU (under 10 minutes); tests/bench/README.md.
+
+bench-cells: $(VENV)/bench-installed  ## A step of one trial: packs against eager loops, on the CPU.
+	$(BIN)/python -m tests.bench.cells
+
+bench-ray: $(VENV)/installed  ## A grid of small trials through Ray: packs against one trial at a time.
+	$(BIN)/python -m tests.bench.ray_grid
+
+bench-packs: $(VENV)/installed  ## The quickstart through Ray: packs against one stock function trial each.
+	$(BIN)/python -m tests.bench.packs
+
+bench-gpu: $(VENV)/installed  ## A step of one trial on a CUDA device (needs torch and numpy only).
+	$(BIN)/python -m tests.bench.gpu
+
+bench-driver: $(VENV)/installed  ## What 100,000 trials cost the driver; writes tests/bench/driver.md (about 15 minutes).
+	$(BIN)/python tests/bench/driver.py
+
+bench-recording: $(VENV)/installed  ## Recording in MLflow against Ray Tune's callback (about a minute).
+	$(BIN)/python -m tests.bench.recording
 
 clean:  ## Remove the virtual environment and caches; results stay.
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info

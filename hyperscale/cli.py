@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 
@@ -43,6 +44,21 @@ def _print_json(data: Any) -> None:
     click.echo(json.dumps(data, allow_nan=False, ensure_ascii=False))
 
 
+class MemorySize(click.ParamType[int]):
+    """A size of memory: a number with B, KiB, MiB, GiB, KB, MB or GB; bytes where nothing follows."""
+
+    name = "size"
+    _UNITS: ClassVar = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3}
+    _UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "k": 2**10, "m": 2**20, "g": 2**30}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ARG002
+        """Return the number of bytes."""
+        match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-z]*)\s*", str(value).lower())
+        if match is None or match.group(2) not in self._UNITS or float(match.group(1)) <= 0:
+            self.fail(f"{value!r} is not a size; allowed: a number above 0 with a unit, such as 500MiB or 2GiB.")
+        return max(1, int(float(match.group(1)) * self._UNITS[match.group(2)]))
+
+
 _STUDY = click.argument("study", type=click.Path(path_type=Path), metavar="STUDY")
 _STORE = click.option(
     "--store",
@@ -67,6 +83,16 @@ _TRACKING = click.option(
 _FROM_MLFLOW = click.option(
     "--from-mlflow", is_flag=True, help="Read the trials from MLflow; the store's journal is not needed."
 )
+_MAX_PACK = click.option(
+    "--max-pack", "max_pack", type=click.IntRange(min=1), help="Most trials in a pack.  [default: as measurements say]"
+)
+_PACK_MEMORY = click.option(
+    "--pack-memory",
+    "pack_memory",
+    type=MemorySize(),
+    help="Most memory a pack may take, such as 500MiB or 2GiB.  [default: a share of the device]",
+    metavar="SIZE",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -90,25 +116,33 @@ def main() -> None:
 @_STUDY
 @_SEEDS
 @_STORE
+@_MAX_PACK
+@_PACK_MEMORY
 @_JSON
 @_verb
-def plan(study: Path, num_seeds: int | None, store_folder: Path, as_json: bool) -> None:
-    """Show what `run` would do: trials, already done, packs, time, memory. Changes nothing."""
+def plan(
+    study: Path, num_seeds: int | None, store_folder: Path, max_pack: int | None, pack_memory: int | None, as_json: bool
+) -> None:
+    """Show what `run` would do: trials, already done, packs, time, memory.
+
+    Trains nothing. Programs that are new to this machine are measured for some tenths of a second each, and what was
+    measured is kept in the store.
+    """
     from hyperscale.console import plan_data, print_plan
     from hyperscale.dispatch.launch import Launch
     from hyperscale.dispatch.ray_tune import RayTune
-    from hyperscale.verbs import open_study
+    from hyperscale.verbs import make_planner, open_study
 
     study_file, store = open_study(study, store_folder)
     executor = RayTune()
-    launch = Launch(study_file, store, executor, num_seeds=num_seeds)
-    data = plan_data(launch)
+    planner = make_planner(store, executor, max_pack, pack_memory)
+    data = plan_data(Launch(study_file, store, executor, num_seeds=num_seeds, planner=planner))
     if as_json:
         _print_json(data)
         return
     one_seed = None
     if data["estimated_wall_seconds"] > LONG_RUN_S and num_seeds != 1:
-        one_seed = plan_data(Launch(study_file, store, executor, num_seeds=1))
+        one_seed = plan_data(Launch(study_file, store, executor, num_seeds=1, planner=planner))
     print_plan(study_file.headline, data, one_seed)
 
 
@@ -138,7 +172,8 @@ def plan(study: Path, num_seeds: int | None, store_folder: Path, as_json: bool) 
     type=click.FloatRange(min=0),
     help="GPUs a pack asks Ray for; a fraction shares one.  [default: 0.25 where there is a GPU]",
 )
-@click.option("--max-pack", type=click.IntRange(min=1), help="Most trials in a pack.  [default: 16, as memory allows]")
+@_MAX_PACK
+@_PACK_MEMORY
 @_JSON
 @_verb
 def run(study: Path, store_folder: Path, as_json: bool, **options: Any) -> int:

@@ -6,6 +6,7 @@ import os
 import sys
 import textwrap
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from hyperscale.recording.store import Store
     from hyperscale.study import StudyFile
 
+_LIVE_INTERVAL_S = 0.25
 _PLAIN_INTERVAL_S = 15.0
 _MANY_TRIALS = 10_000
 
@@ -81,6 +83,7 @@ def pack_rows(packs: Sequence[Pack]) -> list[dict[str, Any]]:
                 "packs": 0,
                 "trials": 0,
                 "largest_pack": 0,
+                "measured": pack.speed is not None and pack.speed.measured,
                 "estimated_seconds": 0.0,
                 "memory_bytes": 0,
             },
@@ -89,7 +92,7 @@ def pack_rows(packs: Sequence[Pack]) -> list[dict[str, Any]]:
         row["trials"] += len(pack.trials)
         row["largest_pack"] = max(row["largest_pack"], len(pack.trials))
         row["estimated_seconds"] = round(row["estimated_seconds"] + pack.estimated_seconds, 3)
-        row["memory_bytes"] = max(row["memory_bytes"], pack.cost.memory_bytes)
+        row["memory_bytes"] = max(row["memory_bytes"], pack.memory_bytes)
     return list(rows.values())
 
 
@@ -98,7 +101,7 @@ def plan_table(rows: Sequence[dict[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title, justify in (
         ("method", "left"), ("depth", "right"), ("N primary", "right"), ("N total", "right"), ("trials", "right"),
-        ("packs", "right"), ("one core", "right"), ("memory/pack", "right"),
+        ("packs", "right"), ("largest", "right"), ("one core", "right"), ("memory/pack", "right"),
     ):  # fmt: skip
         table.add_column(title, justify=justify)  # type: ignore[arg-type]
     for row in rows:
@@ -109,7 +112,8 @@ def plan_table(rows: Sequence[dict[str, Any]]) -> Table:
             _number(row["num_params_total"]),
             f"{row['trials']:,}",
             f"{row['packs']:,}",
-            duration(row["estimated_seconds"]),
+            f"{row['largest_pack']:,}",
+            ("" if row["measured"] else "~") + duration(row["estimated_seconds"]),
             memory(row["memory_bytes"]),
         )
     return table
@@ -126,12 +130,14 @@ class ProgressView:
         self.console = console
         self.launch = launch
         self._live: Live | None = None
-        self._printed_at = time.monotonic()
+        self._shown_at = float("-inf")
 
     def __enter__(self) -> ProgressView:
         if self.console.is_terminal:
             self._live = Live(console=self.console, refresh_per_second=4, transient=True)
             self._live.start()
+        else:
+            self._shown_at = time.monotonic()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -139,11 +145,14 @@ class ProgressView:
             self._live.stop()
 
     def update(self, tally: Tally) -> None:
-        """Show where the launch stands."""
+        """Show where the launch stands, unless that was done a moment ago."""
+        interval = _PLAIN_INTERVAL_S if self._live is None else 0.0 if tally.stopping else _LIVE_INTERVAL_S
+        if time.monotonic() - self._shown_at < interval:
+            return
+        self._shown_at = time.monotonic()
         if self._live is not None:
             self._live.update(self._block(tally))
-        elif time.monotonic() - self._printed_at > _PLAIN_INTERVAL_S:
-            self._printed_at = time.monotonic()
+        else:
             best = "; ".join(f"{method} {value:.3g}" for method, (value, _) in tally.best.items())
             self.console.print(Text(f"{self._line(tally)}" + (f"; best: {best}" if best else "")))
 
@@ -217,7 +226,7 @@ def print_plan(headline: str, data: dict[str, Any], one_seed: dict[str, Any] | N
     wall, workers = data["estimated_wall_seconds"], data["workers"]
     console.print(
         f"[bold]About {duration(wall)} of training on this machine's {workers} cores[/bold], Ray's start (10 s or so) "
-        f"apart. Rough; one core alone: {duration(data['estimated_core_seconds'])}."
+        f"apart. One core alone: {duration(data['estimated_core_seconds'])}. {_basis(data['programs'])}"
     )
     have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if data["memory_bytes_per_pack"] > have:
@@ -232,19 +241,27 @@ def print_plan(headline: str, data: dict[str, Any], one_seed: dict[str, Any] | N
         )
 
 
+def _basis(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say what the times rest on."""
+    measured = sum(bool(row["measured"]) for row in rows)
+    if measured == len(rows):
+        return "All programs were measured on this device."
+    return "Rough: nothing was measured." if not measured else "~: by a fixed model; the others were measured here."
+
+
 def status_data(study_file: StudyFile, store: Store, num_seeds: int | None) -> dict[str, Any]:
     """Return what `status` tells, as plain JSON data."""
     journal = store.journal("reader")
     trials = study_file.study.trials(num_seeds)
-    results = [journal.get(trial.digest) for trial in trials]
+    counts = Counter(journal.status(trial.digest) for trial in trials)
     launches = store.running(study_file.study.name)
     running = sum(int(launch.get("running", 0)) for launch in launches)
     return {
         "study": study_file.study.name,
         "trials": len(trials),
-        **{s.value: sum(r is not None and r.status == s for r in results) for s in TrialStatus},
+        **{status.value: counts[status] for status in TrialStatus},
         "running": running,
-        "missing": max(0, sum(result is None for result in results) - running),
+        "missing": max(0, counts[None] - running),
         "launches": launches,
         "torn_lines": journal.torn_lines,
     }

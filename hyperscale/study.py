@@ -8,7 +8,7 @@ import importlib.util
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -59,13 +59,14 @@ class Study:
         _check_settings(self)
         _check_seeds(self)
         _check_metrics(self)
+        columns = _columns(self) if self.claims else {}
         for claim in self.claims:
-            _check_claim(self, claim)
+            _check_claim(self, claim, columns)
 
     def trials(self, num_seeds: int | None = None) -> list[Trial]:
         """Return setting x seed, settings first; ``num_seeds`` takes the first few seeds only."""
         seeds = self.seeds[:num_seeds] if num_seeds is not None else self.seeds
-        return [Trial(setting=setting, seed=seed) for setting in self.settings for seed in seeds]
+        return [trial for setting in self.settings for trial in Trial.of_setting(setting, seeds)]
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -126,7 +127,16 @@ def _check_metrics(study: Study) -> None:
             )
 
 
-def _check_claim(study: Study, claim: object) -> None:
+def _columns(study: Study) -> dict[str, list[tuple[str, ...]]]:
+    """Return, for each method, the columns of its settings with their metrics: each combination that occurs, once."""
+    found: dict[str, dict[tuple[str, ...], None]] = {}
+    for setting in study.settings:
+        names = (*setting.metric_names(), *setting.columns())
+        found.setdefault(setting.method_name, {})[names] = None
+    return {method: list(names) for method, names in found.items()}
+
+
+def _check_claim(study: Study, claim: object, columns: Mapping[str, Sequence[tuple[str, ...]]]) -> None:
     if not isinstance(claim, ScalingRate | Ordering | Monotone):
         raise StudyError(
             f"Study {study.name!r}: a claim is {_brief(claim)}; allowed: ScalingRate, Ordering, Monotone, "
@@ -139,15 +149,14 @@ def _check_claim(study: Study, claim: object) -> None:
                 f"{place} is about method {method!r}, which is not in the study{did_you_mean(method, study.methods)}; "
                 f"its methods: {', '.join(study.methods)}."
             )
-    settings = [setting for setting in study.settings if setting.method_name in claim.methods]
     for name in claim.columns:
-        for setting in settings:
-            allowed = (*setting.metric_names(), *setting.columns())
-            if name not in allowed:
-                raise StudyError(
-                    f"{place} refers to column {name!r}, which {setting.method_name} does not have"
-                    f"{did_you_mean(name, allowed)}; allowed: {', '.join(allowed)}."
-                )
+        for method in claim.methods:
+            for allowed in columns[method]:
+                if name not in allowed:
+                    raise StudyError(
+                        f"{place} refers to column {name!r}, which {method} does not have"
+                        f"{did_you_mean(name, allowed)}; allowed: {', '.join(allowed)}."
+                    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
 from typing import Any
 
-from hyperscale.identity import canonical, sha256
+from hyperscale.identity import canonical, canonical_text
 from hyperscale.settings.setting import Setting
 
 
@@ -29,17 +29,34 @@ class TrialStatus(StrEnum):
         return self in (TrialStatus.FINISHED, TrialStatus.DIVERGED)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
     """One setting trained from one seed."""
 
     setting: Setting
     seed: int
+    _digest: str = field(default="", init=False, repr=False, compare=False)
 
-    @cached_property
+    @classmethod
+    def of_setting(cls, setting: Setting, seeds: Iterable[int]) -> list[Trial]:
+        """Return the trials of one setting, whose canonical text, most of the work of a digest, is made once."""
+        text = canonical_text(canonical(setting))
+        trials = [cls(setting=setting, seed=seed) for seed in seeds]
+        for trial in trials:
+            trial._remember(text)
+        return trials
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the canonical setting and the seed; hardware and executor are no part of it."""
-        return sha256({"setting": canonical(self.setting), "seed": self.seed})
+        return self._digest or self._remember(canonical_text(canonical(self.setting)))
+
+    def _remember(self, setting_text: str) -> str:
+        """Keep the digest of ``{"seed": ..., "setting": ...}``, written here as `canonical_text` would."""
+        text = f'{{"seed":{canonical_text(self.seed)},"setting":{setting_text}}}'
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        object.__setattr__(self, "_digest", digest)
+        return digest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,8 +78,8 @@ class TrialResult:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON data; `from_json` is the inverse."""
-        return asdict(self)
+        """Return plain JSON data, sharing what the result holds; `from_json` is the inverse."""
+        return {name: getattr(self, name) for name in self.__slots__}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TrialResult:

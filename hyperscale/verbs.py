@@ -15,6 +15,7 @@ from rich.console import Console
 from hyperscale.console import ProgressView, escaped, standard_error, summary_text
 from hyperscale.dispatch.in_process import InProcess
 from hyperscale.dispatch.launch import Launch, Summary, new_launch_id
+from hyperscale.dispatch.planner import Limits, Planner
 from hyperscale.dispatch.ray_tune import RayTune
 from hyperscale.errors import RecordingError
 from hyperscale.recording.mlflow_connection import scheme as check_tracking_uri
@@ -43,6 +44,7 @@ class RunOptions:
     cpus_per_pack: float
     gpus_per_pack: float | None
     max_pack: int | None
+    pack_memory: int | None
 
 
 def open_study(study: Path, store_folder: Path) -> tuple[StudyFile, Store]:
@@ -65,13 +67,25 @@ def make_executor(options: RunOptions) -> Executor:
     return RayTune(options.address, cpus_per_pack=options.cpus_per_pack, gpus_per_pack=gpus)
 
 
+def make_planner(store: Store, executor: Executor, max_pack: int | None, pack_memory: int | None) -> Planner:
+    """Return the planner of a store, which says on standard error that it measures."""
+    console = standard_error()
+
+    def on_probe(number: int, total: int) -> None:
+        if number == 1:
+            console.print(f"Measuring {total} new programs on this device …", highlight=False)
+
+    return Planner(store.folder, executor, Limits(max_members=max_pack, memory_bytes=pack_memory), on_probe=on_probe)
+
+
 def run_study(study_file: StudyFile, store: Store, options: RunOptions) -> tuple[Summary, int | None, Launch]:
     """Train what is missing; return the summary, how many trials MLflow lacks (None without it), and the launch."""
     console = standard_error()
     executor = make_executor(options)
     if options.tracking_uri and not options.no_mlflow:
         check_tracking_uri(options.tracking_uri)
-    launch = Launch(study_file, store, executor, num_seeds=options.num_seeds, max_members=options.max_pack)
+    planner = make_planner(store, executor, options.max_pack, options.pack_memory)
+    launch = Launch(study_file, store, executor, num_seeds=options.num_seeds, planner=planner)
     view = ProgressView(console, launch)
     launch.on_change = view.update
     if launch.to_run:
@@ -120,10 +134,10 @@ def say_summary(summary: Summary, launch: Launch) -> int:
 def _say_failures(launch: Launch, console: Console) -> None:
     """Say why trials failed, each reason once."""
     reasons: dict[str, int] = {}
-    for record in launch.journal.records(trial.digest for trial in launch.trials):
-        if record.result.status.value in ("failed", "out_of_memory"):
-            text = f"{record.result.status.value}: {record.result.reason}"
-            reasons[text] = reasons.get(text, 0) + 1
+    unsettled = (trial.digest for trial in launch.trials if not launch.journal.settled(trial.digest))
+    for record in launch.journal.view(unsettled):
+        text = f"{record.result.status.value}: {record.result.reason}"
+        reasons[text] = reasons.get(text, 0) + 1
     for text, count in sorted(reasons.items(), key=lambda item: -item[1])[:5]:
         console.print(f"  {count} x {escaped(text)}", highlight=False)
     console.print("The next run tries failed trials again.")

@@ -13,8 +13,9 @@ from hyperscale.methods.embedding import Embedding
 from hyperscale.methods.hypernetwork import Hypernetwork
 from hyperscale.methods.method import Bias, Dims, Method
 from hyperscale.methods.monolithic import Monolithic
+from hyperscale.methods.packed import PackedModel
 from hyperscale.methods.per_instance import PerInstance
-from hyperscale.networks.activations import ACTIVATIONS, Activation
+from hyperscale.networks.activations import ACTIVATIONS, Activation, vanishes_at_zero
 from hyperscale.networks.encoders import HatEncoder
 
 # The symbols of the papers, written once more: conditioning network (hidden, last), primary network (hidden, last).
@@ -139,6 +140,64 @@ def plain_outputs(method: Method, dims: Dims, flat: Tensor, x: Tensor, condition
     return torch.stack(outputs).detach()
 
 
+def assert_packed_is_differentiated(
+    method: Method, dims: Dims, params: Tensor, x: Tensor, conditioning: Tensor
+) -> PackedModel:
+    """Hold the form that trains against automatic differentiation of `respond`, to 1e-11; return it.
+
+    Gradients replace what was there, nothing that was handed in is changed, a second batch leaves no trace of the
+    first, and outputs may be overwritten before the backward pass.
+    """
+    features = method.features(conditioning)
+    leaf = params.clone().requires_grad_()
+    expected = method.respond(dims, leaf, x, features)
+    weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(9), dtype=expected.dtype)
+    (expected_gradient,) = torch.autograd.grad(expected, leaf, weights)
+    gradient = torch.full_like(params, math.nan)
+    given = {"params": params, "x": x, "features": features, "weights": weights}
+    before = {name: tensor.clone() for name, tensor in given.items()}
+    with torch.no_grad():
+        model = method.packed(dims, params, gradient, (x.shape[1], x.shape[2]))
+        for point, instance, weight in ((x.flip(2), features, -3 * weights), (x, features, weights)):
+            given_back = model.forward(point, instance)
+            outputs = given_back.clone()
+            given_back.fill_(math.nan)
+            model.backward(weight)
+    assert outputs.shape == expected.shape
+    torch.testing.assert_close(outputs, expected.detach(), rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-11, atol=1e-11)
+    for name, tensor in given.items():
+        assert torch.equal(tensor, before[name]), f"{name} was changed"
+    return model
+
+
+def assert_padding_changes_nothing(method: Method, dims: Dims, params: Tensor, x: Tensor, conditioning: Tensor) -> None:
+    """Check that parameters put at `positions` of the padded method are the same function with the same gradient."""
+    wider = method.padded(dims, (x.shape[1], x.shape[2]))
+    place = method.positions(dims, wider)
+    count = wider.num_params_trained(dims)
+    assert place.shape == (method.num_params_trained(dims),)
+    assert place.min() >= 0
+    assert place.max() < count
+    assert len(place.unique()) == len(place)
+    padded = torch.zeros(len(params), count, dtype=params.dtype)
+    padded[:, place] = params
+    outputs, gradients = [], []
+    for form, values in ((method, params), (wider, padded)):
+        leaf = values.clone().requires_grad_()
+        output = form.evaluate(dims, leaf, x, conditioning)
+        (gradient,) = torch.autograd.grad(output.sin().sum(), leaf)
+        outputs.append(output.detach())
+        gradients.append(gradient)
+    torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(gradients[1][:, place], gradients[0], rtol=1e-12, atol=1e-12)
+    surplus = torch.ones(count, dtype=torch.bool)
+    surplus[place] = False
+    if vanishes_at_zero(method.activation):
+        assert (gradients[1][:, surplus] == 0).all(), "a unit that padding adds would not stay silent"
+    assert_packed_is_differentiated(wider, dims, padded, x, conditioning)
+
+
 class MethodContract:
     """What every method must do; a test class gives it a fixture ``method``."""
 
@@ -217,6 +276,17 @@ class MethodContract:
         )
         slope = (gradient * direction).sum()
         torch.testing.assert_close((ahead - behind) / (2 * step), slope, rtol=1e-6, atol=1e-6)
+
+    def test_the_form_that_trains_equals_automatic_differentiation(self, method: Method) -> None:
+        """Outputs and gradients of `packed` are those of `respond`, with one x for each I and with several."""
+        for points in (1, 4):
+            x, conditioning = self.inputs(method, points=points)
+            assert_packed_is_differentiated(method, DIMS, method.initialize(DIMS, self.seeds), x, conditioning)
+
+    def test_padding_is_the_same_function(self, method: Method) -> None:
+        """The padded method with the parameters in their positions has the same outputs and gradients."""
+        x, conditioning = self.inputs(method)
+        assert_padding_changes_nothing(method, DIMS, method.initialize(DIMS, self.seeds), x, conditioning)
 
     def test_spectral_complexities_are_named_positive_and_per_member(self, method: Method) -> None:
         """One positive number per member for the primary network, one more where a network sees I."""

@@ -21,9 +21,10 @@ from hyperscale.methods.method import Dims, Method
 from hyperscale.methods.monolithic import Monolithic
 from hyperscale.methods.per_instance import PerInstance
 from hyperscale.networks.encoders import HatEncoder
-from hyperscale.settings import approximation as room
-from hyperscale.settings.approximation import Approximation, ApproximationObjective, linear_fit
+from hyperscale.settings import fitting
+from hyperscale.settings.approximation import Approximation
 from hyperscale.settings.batches import PointSource, draw_sample, grid
+from hyperscale.settings.fitting import ApproximationObjective, linear_fit
 from hyperscale.settings.generation import Generation
 from hyperscale.targets.inner_product import InnerProduct
 from hyperscale.targets.sobolev_ball import SobolevBall
@@ -87,8 +88,10 @@ def test_bad_fields_are_named(fields: dict[str, Any], named: str) -> None:
 
 
 def test_trials_that_differ_in_numbers_only_share_a_program() -> None:
-    """Learning rate, weight decay, momentum and the target's seed may vary within a pack."""
+    """Rate, schedule, steps, weight decay, momentum and the target's seed may vary within a pack."""
     base = tiny(optimizer=Adam(lr=0.1))
+    assert tiny(optimizer=Adam(lr=0.1), steps=7).program_key() == base.program_key()
+    assert tiny(optimizer=Adam(lr=0.1, schedule=Cosine())).program_key() == base.program_key()
     assert tiny(optimizer=Adam(lr=0.2, weight_decay=0.3)).program_key() == base.program_key()
     assert tiny(
         optimizer=Adam(lr=0.1), target=SobolevBall(x_dim=1, conditioning_dim=1, levels=2, seed=5)
@@ -98,16 +101,14 @@ def test_trials_that_differ_in_numbers_only_share_a_program() -> None:
 
 
 def test_trials_that_differ_in_shape_do_not_share_a_program() -> None:
-    """Method, widths, activation, points, steps, grid, precision, levels and schedule each give another program."""
+    """Method, widths, activation, points, grid, precision and levels each give another program."""
     others = [
         tiny(),
-        tiny(steps=7),
         tiny(precision="float64"),
         tiny(grid_points=10),
         tiny(points=FreshPoints(instances=5, points=3)),
         tiny(points=SAMPLE),
         tiny(optimizer=SGD(lr=0.1)),
-        tiny(optimizer=Adam(lr=0.1, schedule=Cosine())),
         tiny(Monolithic(primary_widths=(5,), activation="tanh", bias="all")),
         tiny(Monolithic(primary_widths=(4,), activation="relu", bias="all")),
         tiny(Monolithic(primary_widths=(4,), activation="tanh", bias="none")),
@@ -180,7 +181,7 @@ def test_promised_metrics_are_the_reported_ones(kind: str, target: Target) -> No
 @pytest.mark.parametrize("kind", ["hypernetwork", "embedding", "monolithic"])
 def test_errors_on_the_grid_equal_a_plain_loop(kind: str, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sup error and rmse equal those over all pairs of the grid in float64, in one chunk or in several."""
-    monkeypatch.setattr(room, "_CHUNK_NUMBERS", chunk)
+    monkeypatch.setattr(fitting, "MAX_EVALUATION_NUMBERS", chunk)
     method, target = METHODS[kind], SobolevBall(x_dim=1, conditioning_dim=2, levels=2)
     run = finish(tiny(method, target, grid_points=7))
     axis = np.linspace(-1, 1, 7)
@@ -258,7 +259,7 @@ def test_spectral_complexities_are_the_methods_own() -> None:
 
 def batches_of(setting: Approximation, seeds: list[int], steps: list[int]) -> list[tuple[Tensor, ...]]:
     """Return the members' batches (x, I, y) at some steps."""
-    objective = ApproximationObjective(setting, [(setting, seed) for seed in seeds], "cpu")
+    objective = ApproximationObjective([(setting, seed) for seed in seeds], "cpu")
     return [tuple(objective._for_members(part) for part in objective.batches.batch(step)) for step in steps]
 
 
@@ -309,7 +310,7 @@ def test_per_instance_batches_hold_its_own_instances() -> None:
 def test_epochs_are_permutations() -> None:
     """Every index comes once per epoch, in another order in every epoch and for every seed."""
     setting = tiny(target=PRODUCT)
-    objective = ApproximationObjective(setting, [(setting, 0), (setting, 1)], "cpu")
+    objective = ApproximationObjective([(setting, 0), (setting, 1)], "cpu")
     assert objective.sample is not None
     sample = objective.sample[0][:, :, 0]
     orders = []
@@ -326,7 +327,7 @@ def test_epochs_are_permutations() -> None:
 def test_an_incomplete_last_batch_is_left_out() -> None:
     """A sample of 50 in batches of 20 gives two batches of 20 an epoch, without repetition."""
     setting = tiny(target=PRODUCT, points=FixedSample(size=50, test_size=10, batch_size=20))
-    batches = ApproximationObjective(setting, [(setting, 0)], "cpu").batches
+    batches = ApproximationObjective([(setting, 0)], "cpu").batches
     rows = [tuple(row) for step in (0, 1) for row in batches.batch(step)[0][0, :, 0].tolist()]
     assert len(set(rows)) == len(rows) == 40
     again = [tuple(row) for row in batches.batch(2)[0][0, :, 0].tolist()]
@@ -361,7 +362,7 @@ def test_grid_is_equispaced_with_its_end_points() -> None:
 def test_loss_is_the_mean_square_of_the_batch() -> None:
     """Every member's loss is the mean over its own batch of (h - y)^2."""
     setting = tiny(METHODS["embedding"], precision="float64")
-    objective = ApproximationObjective(setting, [(setting, seed) for seed in (0, 1, 0)], "cpu")
+    objective = ApproximationObjective([(setting, seed) for seed in (0, 1, 0)], "cpu")
     params = METHODS["embedding"].initialize(BALL.dims, [0, 1, 2])
     losses = objective.loss(params, 3)
     for row, seed in enumerate((0, 1, 0)):

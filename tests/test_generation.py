@@ -56,24 +56,24 @@ def test_bad_fields_are_named(fields: dict[str, Any], named: str) -> None:
 
 
 def test_trials_that_differ_in_numbers_only_share_a_program() -> None:
-    """Accuracy weight, norm penalty and learning rate may vary within a pack."""
+    """Accuracy weight, norm penalty, learning rate, schedule and steps may vary within a pack."""
     base = tiny().program_key()
+    assert tiny(steps=11).program_key() == base
+    assert tiny(optimizer=Adam(lr=0.1, schedule=Constant())).program_key() == base
     assert tiny(accuracy_weight=7).program_key() == base
     assert tiny(norm_penalty=0.5).program_key() == base
     assert tiny(optimizer=Adam(lr=0.5, schedule=Exponential(rate=0.99996))).program_key() == base
 
 
 def test_trials_that_differ_in_shape_do_not_share_a_program() -> None:
-    """Generator, target, batch, steps, optimiser and schedule each give another program."""
+    """Generator, target, batch and optimiser each give another program."""
     others = [
         tiny(),
         tiny(generator=WeightGenerator(widths=(9,))),
         tiny(generator=WeightGenerator(widths=(8,), latent_dim=2)),
         tiny(target=GaussianMixture(seed=1)),
         tiny(batch_size=6),
-        tiny(steps=11),
         tiny(optimizer=SGD(lr=0.1)),
-        tiny(optimizer=Adam(lr=0.1, schedule=Constant())),
     ]
     assert len({setting.program_key() for setting in others}) == len(others)
 
@@ -126,7 +126,7 @@ def test_loss_is_weighted_accuracy_less_entropy() -> None:
     """L = weight mean(penalty abs(y)^2 - v(y)) - H^ on the member's own noise, each member with its own weight."""
     members = [(tiny(accuracy_weight=2, norm_penalty=0.1), 0), (tiny(accuracy_weight=0, norm_penalty=0.3), 5)]
     params = SMALL.initialize(2, [0, 5]).float()
-    objective = GenerationObjective(members[0][0], members, params)
+    objective = GenerationObjective(members, "cpu")
     losses = objective.loss(params, 300)
     for row, (setting, _) in enumerate(members):
         z = objective._batch(300)[row : row + 1]
@@ -141,12 +141,11 @@ def test_loss_is_weighted_accuracy_less_entropy() -> None:
 def test_noise_is_fresh_every_step_uniform_and_keyed_by_the_seed() -> None:
     """No z repeats over steps; z is uniform on [-1, 1]; a seed's noise is the same in any pack and any order."""
     members = [(tiny(), 3), (tiny(accuracy_weight=5), 4)]
-    params = SMALL.initialize(2, [3, 4])
-    objective = GenerationObjective(members[0][0], members, params)
+    objective = GenerationObjective(members, "cpu")
     noise = torch.stack([objective._batch(step) for step in range(600)])
     assert len(set(noise.flatten().tolist())) > 5990  # float32 may coincide now and then
     assert stats.kstest(noise.double().flatten().numpy(), stats.uniform(-1, 2).cdf).pvalue > 0.01
-    alone = GenerationObjective(members[1][0], members[1:], params[1:])
+    alone = GenerationObjective(members[1:], "cpu")
     for step in (599, 0, 256, 255):
         assert torch.equal(alone._batch(step)[0], noise[step, 1])
 
@@ -156,7 +155,7 @@ def test_metrics_of_a_straight_line_are_known() -> None:
     generator = WeightGenerator(widths=(), activation="identity")
     params = torch.tensor([[3.0, 0.0, 0.0, 0.0]])
     setting = tiny(generator=generator, target=GaussianMixture(num_components=3, seed=2))
-    metrics = GenerationObjective(setting, [(setting, 0)], params).metrics(params)
+    metrics = GenerationObjective([(setting, 0)], "cpu").metrics(params, [0])
     assert metrics["entropy"].item() == pytest.approx(math.log(6), abs=0.12)
     along = torch.linspace(-3, 3, 20_001, dtype=torch.float64)
     value = setting.target.value(torch.stack([along, 0 * along], dim=1))

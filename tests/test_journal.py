@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hyperscale.errors import StoreError
+from hyperscale.recording import journal as journal_module
 from hyperscale.recording.journal import Journal
-from hyperscale.trial import Trial, TrialResult, TrialStatus
+from hyperscale.recording.lines import encode
+from hyperscale.trial import Trial, TrialRecord, TrialResult, TrialStatus
 from tests.untrained import Untrained
 
 
@@ -147,3 +153,185 @@ def test_a_folder_that_cannot_be_written_is_an_error_for_users(tmp_path: Path) -
     (tmp_path / "journal").write_text("")
     with pytest.raises(StoreError, match="cannot be read"):
         Journal(tmp_path / "journal", "one")
+
+
+def test_an_append_returns_what_stands(tmp_path: Path) -> None:
+    """With the settings' columns, equal to what is read back; a failure after a success is written and not returned."""
+    with Journal(tmp_path, "one") as journal:
+        appended = journal.append([ended(TRIALS[0]), ended(TRIALS[2], TrialStatus.FAILED), ended(TRIALS[1])])
+        assert [record.result.digest for record in appended] == [TRIALS[i].digest for i in (0, 2, 1)]
+        assert appended == journal.records(TRIALS[i].digest for i in (0, 2, 1))
+        assert journal.append([ended(TRIALS[0], TrialStatus.FAILED), ended(TRIALS[2])]) == [
+            TrialRecord(result=ended(TRIALS[2])[1], columns=TRIALS[2].setting.columns())
+        ]
+    assert Journal(tmp_path, "two").records(t.digest for t in TRIALS) == journal.records(t.digest for t in TRIALS)
+
+
+def test_a_segment_that_grows_while_it_is_read(tmp_path: Path) -> None:
+    """Another driver is in the middle of a line: what is complete is there, the rest is for the next reader."""
+    path = write(tmp_path, "one", *map(ended, TRIALS))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-30])
+    early = Journal(tmp_path, "two")
+    assert [early.status(trial.digest) for trial in TRIALS] == [TrialStatus.FINISHED] * 3 + [None]
+    path.write_bytes(whole)
+    late = Journal(tmp_path, "two")
+    assert late.torn_lines == 0
+    assert late.records(t.digest for t in TRIALS[:3]) == early.records(t.digest for t in TRIALS)
+    assert late.get(TRIALS[3].digest) == ended(TRIALS[3])[1]
+
+
+def test_a_segment_without_an_end_of_line_is_gone_on_with_on_a_new_one(tmp_path: Path) -> None:
+    """What an earlier process of the same name left unfinished spoils only itself."""
+    path = write(tmp_path, "one", *map(ended, TRIALS[:2]))
+    path.write_bytes(path.read_bytes()[:-9])
+    write(tmp_path, "one", ended(TRIALS[2]))
+    journal = Journal(tmp_path, "two")
+    assert [journal.settled(trial.digest) for trial in TRIALS] == [True, False, True, False]
+    assert journal.get(TRIALS[2].digest) == ended(TRIALS[2])[1]
+    assert journal.torn_lines == 1
+
+
+def test_a_write_that_failed_half_way_is_noted_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trial has no result; writing it again, the line and its setting's description are whole."""
+    whole_write = os.write
+    with Journal(tmp_path, "one") as journal:
+        journal.append([ended(TRIALS[0])])
+
+        def torn_write(file: int, data: bytes) -> int:
+            whole_write(file, data[:50])
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "write", torn_write)
+        with pytest.raises(StoreError, match="No space left"):
+            journal.append([ended(TRIALS[2])])
+        assert journal.get(TRIALS[2].digest) is None
+        monkeypatch.setattr(os, "write", whole_write)
+        journal.append([ended(TRIALS[2])])
+        assert journal.get(TRIALS[2].digest) == ended(TRIALS[2])[1]
+    again = Journal(tmp_path, "two")
+    assert again.records([TRIALS[2].digest])[0].columns["width"] == 2
+    assert again.torn_lines == 1
+
+
+def test_a_view_reads_when_it_is_looped_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Length and digests cost no reading; loops, indices and slices give what `records` gives, batch by batch."""
+    write(tmp_path, "one", *map(ended, TRIALS))
+    journal = Journal(tmp_path, "two")
+    monkeypatch.setattr(journal_module, "_BATCH", 2)
+    records = journal.records(trial.digest for trial in TRIALS)
+    view = journal.view([*(trial.digest for trial in TRIALS), "unknown"])
+    with monkeypatch.context() as closed:
+        closed.setattr(Journal, "read", None)
+        assert len(view) == 4
+        assert list(view.digests) == [trial.digest for trial in TRIALS]
+    assert list(view) == list(view) == records
+    assert view[-1] == records[-1]
+    assert list(view[1:3]) == records[1:3]
+
+
+def test_a_segment_that_has_gone_is_an_error_for_users(tmp_path: Path) -> None:
+    """A result that was indexed and cannot be read back is a `StoreError` that names the segment."""
+    path = write(tmp_path, "one", *map(ended, TRIALS))
+    journal = Journal(tmp_path, "two")
+    path.unlink()
+    assert journal.settled(TRIALS[0].digest)
+    with pytest.raises(StoreError, match=r"one\.jsonl cannot be read back"):
+        journal.get(TRIALS[0].digest)
+
+
+class WholeJournal:
+    """What a journal says, the slow way: every line parsed, every result held, newest last."""
+
+    def __init__(self, folder: Path) -> None:
+        self.torn_lines = 0
+        self.columns: dict[str, Any] = {}
+        self.results: dict[str, TrialResult] = {}
+        for path in sorted(folder.iterdir()):
+            for line in path.read_bytes().split(b"\n"):
+                if line.strip() and not self.take(line):
+                    self.torn_lines += 1
+
+    def take(self, line: bytes) -> bool:
+        """Take one line; return False where it is torn."""
+        try:
+            data = json.loads(line)
+            if data["record"] == "setting":
+                self.columns[data["digest"]] = dict(data["columns"])
+            else:
+                self.keep(TrialResult.from_json(data))
+        except (ValueError, KeyError, TypeError):
+            return False
+        return True
+
+    def keep(self, result: TrialResult) -> None:
+        """Keep the newest, except that settled stays settled."""
+        old = self.results.get(result.digest)
+        if old is None or result.status.settled or not old.status.settled:
+            self.results[result.digest] = result
+
+    def records(self, digests: Sequence[str]) -> list[TrialRecord]:
+        """Return the records of those trials that have one."""
+        found = (self.results[digest] for digest in digests if digest in self.results)
+        return [TrialRecord(result=r, columns=self.columns.get(r.setting_digest, {})) for r in found]
+
+
+def _line(entry: dict[str, Any], layout: str) -> bytes:
+    if layout == "older":
+        return json.dumps(entry, separators=(",", ":")).encode() + b"\n"
+    if layout == "foreign":
+        return json.dumps(dict(reversed(entry.items())), indent=None).encode() + b" \r\n"
+    return encode(entry)
+
+
+@st.composite
+def segments(draw: st.DrawFn) -> bytes:
+    """Draw the bytes of a segment: settings and results in several layouts, repeated, torn, with rubbish between."""
+    parts: list[bytes] = []
+    for _ in range(draw(st.integers(0, 8))):
+        trial, status = draw(st.sampled_from(TRIALS)), draw(st.sampled_from(TrialStatus))
+        layout = draw(st.sampled_from(["ours", "ours", "older", "foreign"]))
+        digest, columns = trial.setting.digest(), trial.setting.columns()
+        kind = draw(st.sampled_from(["trial", "trial", "trial", "setting", "rubbish"]))
+        if kind == "setting":
+            parts.append(_line({"record": "setting", "digest": digest, "columns": columns, "setting": {}}, layout))
+        elif kind == "trial":
+            result = replace(ended(trial, status, draw(st.floats(0, 1)))[1], reason=draw(st.text(max_size=5)))
+            parts.append(_line({"record": "trial", **result.to_json()}, layout))
+        else:
+            parts.append(draw(st.sampled_from([b"\n", b" \n", b"null\n", b"[]\n", b"{}\n", b"\x00\xff\n"])))
+        if kind != "rubbish" and draw(st.integers(0, 5)) == 0:  # a crash in a line, then another line, or on the same
+            cut = draw(st.integers(0, len(parts[-1]) - 1))
+            parts[-1] = parts[-1][:cut] + draw(st.sampled_from([b"", b"\n"]))
+    return b"".join(parts)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    files=st.lists(segments(), max_size=4),
+    appended=st.lists(
+        st.lists(st.tuples(st.integers(0, 3), st.sampled_from(TrialStatus), st.floats(0, 1)), max_size=4), max_size=3
+    ),
+)
+def test_the_index_answers_as_a_journal_that_holds_everything(
+    files: list[bytes], appended: list[list[tuple[int, TrialStatus, float]]]
+) -> None:
+    """Torn, repeated, older and foreign lines in several segments, then appends: the same to all readers."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for number, data in enumerate(files):
+            (folder / f"{number}.jsonl").write_bytes(data)
+        journal = Journal(folder, "own")
+        assert journal.torn_lines == WholeJournal(folder).torn_lines
+        for batch in appended:
+            journal.append([ended(TRIALS[index], status, value) for index, status, value in batch])
+        whole = WholeJournal(folder)
+        digests = [trial.digest for trial in (*TRIALS, TRIALS[0])]
+        for reader in (journal, Journal(folder, "reader")):
+            assert reader.records(digests) == whole.records(digests)
+            assert [reader.get(digest) for digest in digests] == [whole.results.get(digest) for digest in digests]
+            for digest in digests:
+                known = whole.results.get(digest)
+                assert reader.status(digest) == (known.status if known else None)
+                assert reader.settled(digest) == (known is not None and known.status.settled)
+        journal.close()

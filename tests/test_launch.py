@@ -8,16 +8,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from hyperscale.dispatch.executor import Events
 from hyperscale.dispatch.in_process import InProcess
 from hyperscale.dispatch.launch import Launch, Tally
+from hyperscale.dispatch.worker import PackWorker
 from hyperscale.errors import ResourceError, StudyError
+from hyperscale.packing import Pack
+from hyperscale.recording.journal import Journal
 from hyperscale.recording.store import Store
 from hyperscale.study import StudyFile, load_study
+from hyperscale.trial import TrialRecord, TrialResult
 from tests.conftest import tiny_text
 from tests.faults import fault_study
 
@@ -194,3 +199,86 @@ def test_more_seeds_than_the_study_has_are_refused(tiny: StudyFile, store: Store
     """--seeds beyond the study's is an error that says how many there are."""
     with pytest.raises(StudyError, match=r"--seeds 3 asks for more than study 'tiny' has: 2"):
         Launch(tiny, store, InProcess(device="cpu"), num_seeds=3)
+
+
+class Scripted(InProcess):
+    """Trains each pack at once and hands its results to ``script``, which reports them as it likes."""
+
+    def __init__(self, script: Callable[[int, Sequence[TrialResult], Events], None]) -> None:
+        super().__init__(device="cpu")
+        self.script = script
+
+    def run(self, packs: Sequence[Pack], events: Events, checkpoints: Path) -> None:
+        """Call the script for every pack."""
+        for index, pack in enumerate(packs):
+            self.script(index, PackWorker(pack).advance(1e9), events)
+
+
+def test_a_trial_reported_twice_counts_once(tiny: StudyFile, store: Store) -> None:
+    """A worker died after half of its pack and began anew: the pack ends when its last trial has, and so does Tally."""
+    seen: list[tuple[int, int, float]] = []
+
+    def script(index: int, results: Sequence[TrialResult], events: Events) -> None:
+        assert isinstance(events, Tally)
+        for part in (results[:2], results[:2], results, results):
+            events.ended(index, part)
+            seen.append((events.ended_trials, events.running_packs, events.done_fraction))
+            events.progress(index, 0.5)
+
+    launch = Launch(tiny, store, Scripted(script), max_members=4)
+    summary = launch.run()
+    assert (summary.ran, summary.finished, len(launch.packs)) == (32, 32, 8)
+    assert [ended for ended, _, _ in seen[:8]] == [2, 2, 4, 4, 6, 6, 8, 8]
+    assert [running for _, running, _ in seen[:4]] == [0, 1, 0, 0]
+    assert [fraction for _, _, fraction in seen] == sorted(fraction for _, _, fraction in seen)
+    assert seen[-1][2] == pytest.approx(1.0)
+
+
+def test_what_is_recorded_is_what_the_journal_keeps(tiny: StudyFile, store: Store) -> None:
+    """A failure reported after a success is not passed on, and the launch and the executor are named in each record."""
+    passed: list[TrialRecord] = []
+
+    class Recording:
+        def put(self, records: Sequence[TrialRecord]) -> None:
+            passed.extend(records)
+
+    def script(index: int, results: Sequence[TrialResult], events: Events) -> None:
+        events.ended(index, results)
+        events.ended(index, [TrialResult.from_json({**result.to_json(), "status": "failed"}) for result in results])
+
+    launch = Launch(tiny, store, Scripted(script), recording=Recording())
+    assert launch.run().finished == 32
+    assert passed == store.journal("reader").records(record.result.digest for record in passed)
+    assert len(passed) == 32
+    assert {record.result.provenance["launch"] for record in passed} == {launch.id}
+
+
+def test_the_best_so_far_includes_earlier_launches(tiny: StudyFile, store: Store) -> None:
+    """Each method's smallest error, whichever launch it is of; nothing is read before somebody looks."""
+    Launch(tiny, store, InProcess(device="cpu"), num_seeds=1).run()
+    best: list[dict[str, tuple[float, str]]] = []
+
+    def look(tally: Tally) -> None:
+        best.append({method: (value, record.result.digest) for method, (value, record) in tally.best.items()})
+
+    Launch(tiny, store, InProcess(device="cpu"), on_change=look).run()
+    digests = [trial.digest for trial in tiny.study.trials()]
+    first = {trial.digest for trial in tiny.study.trials(1)}
+    records = store.journal("reader").records(digests)
+
+    def smallest(records: Sequence[TrialRecord]) -> dict[str, tuple[float, str]]:
+        ordered = sorted(records, key=lambda record: -record.result.metrics["sup_error"])
+        return {r.columns["method"]: (r.result.metrics["sup_error"], r.result.digest) for r in ordered}  # type: ignore[misc]
+
+    assert best[0] == smallest([record for record in records if record.result.digest in first])
+    assert best[-1] == smallest(records)
+
+
+def test_a_finished_study_is_told_without_reading_its_results(
+    tiny: StudyFile, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where trials stand is known from the index alone, however many there are."""
+    Launch(tiny, store, InProcess(device="cpu")).run()
+    monkeypatch.setattr(Journal, "read", None)
+    summary = Launch(tiny, store, InProcess(device="cpu")).run()
+    assert (summary.ran, summary.reused, summary.finished) == (0, 32, 32)

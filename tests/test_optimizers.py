@@ -28,13 +28,15 @@ def start_values(members: int) -> Tensor:
     return torch.randn((members, SIZE), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
-def packed(members: Sequence[Optimizer], steps: int = STEPS) -> Tensor:
+def packed(members: Sequence[Optimizer], steps: int = STEPS, num_steps: Sequence[int] | None = None) -> Tensor:
     """Run the packed rule and return the parameters after every step, [steps, members, SIZE]."""
     params = start_values(len(members))
-    rule = members[0].start(members, params)
+    gradient = torch.empty_like(params)
+    rule = members[0].start(members, params, gradient, num_steps or [steps] * len(members))
     trace = []
     for step in range(steps):
-        rule.update(params, gradient_at(params, step), step, members[0].schedule.factor(step, steps))
+        gradient.copy_(gradient_at(params, step))
+        rule.update(step)
         trace.append(params.clone())
     return torch.stack(trace)
 
@@ -94,14 +96,52 @@ def test_saved_buffers_continue_the_same_path(kind: Any) -> None:
     """Buffers taken up by a new packed optimiser in the middle give the same bits."""
     members = [kind(lr=1e-2, weight_decay=0.1, **({"momentum": 0.9} if kind is SGD else {})) for _ in range(2)]
     params = start_values(2)
-    rule = members[0].start(members, params)
+    gradient = torch.empty_like(params)
+    rule = members[0].start(members, params, gradient, [20, 20])
     for step in range(20):
         if step == 10:
             saved = {name: tensor.clone() for name, tensor in rule.buffers.items()}
-            rule = members[0].start(members, params)
+            rule = members[0].start(members, params, gradient, [20, 20])
             rule.restore(saved)
-        rule.update(params, gradient_at(params, step), step, 1.0)
+        gradient.copy_(gradient_at(params, step))
+        rule.update(step)
     assert torch.equal(params, packed(members, 20)[-1])
+
+
+@pytest.mark.parametrize("kind", [SGD, Adam])
+def test_every_member_keeps_its_own_schedule_and_length(kind: Any) -> None:
+    """Members with other schedules and numbers of steps in one pack step as each would alone, bit for bit."""
+    members = [
+        kind(lr=1e-2, schedule=Cosine()),
+        kind(lr=3e-2),
+        kind(lr=1e-2, schedule=Exponential(rate=0.9)),
+        kind(lr=1e-2, schedule=Cosine()),
+    ]
+    lengths = [80, 80, 40, 70]
+    together = packed(members, num_steps=lengths)
+    for row, (member, length) in enumerate(zip(members, lengths, strict=True)):
+        params, gradient = start_values(4)[row : row + 1].clone(), torch.empty(1, SIZE, dtype=torch.float64)
+        rule = member.start([member], params, gradient, [length])
+        for step in range(length):
+            gradient.copy_(gradient_at(params, step))
+            rule.update(step)
+        assert torch.equal(params[0], together[length - 1, row])
+
+
+@pytest.mark.parametrize("kind", [SGD, Adam])
+@pytest.mark.parametrize(("members", "size"), [(3, 100_000), (5, 30_000), (40, 7000)])
+def test_large_tensors_are_stepped_in_blocks_without_a_trace(kind: Any, members: int, size: int) -> None:
+    """Blocks of rows and columns change no bit: each member steps as it does in a pack of its own."""
+    rules = [kind(lr=1e-2 * (1 + row), weight_decay=0.1) for row in range(members)]
+    start = torch.randn((members, size), generator=torch.Generator().manual_seed(2))
+    slope = torch.randn((members, size), generator=torch.Generator().manual_seed(3))
+    params, gradient = start.clone(), slope.clone()
+    rules[0].start(rules, params, gradient, [10] * members).update(0)
+    assert not torch.equal(params, start)
+    for row in (0, members - 1):
+        alone = start[row : row + 1].clone()
+        rules[row].start(rules[row : row + 1], alone, slope[row : row + 1].clone(), [10]).update(0)
+        assert torch.equal(alone[0], params[row])
 
 
 def test_zero_gradient_of_one_member_leaves_it_in_place() -> None:
@@ -109,32 +149,28 @@ def test_zero_gradient_of_one_member_leaves_it_in_place() -> None:
     members = [Adam(lr=0.1), Adam(lr=0.1)]
     params = start_values(2)
     before = params.clone()
-    rule = members[0].start(members, params)
     gradient = torch.ones_like(params)
     gradient[0] = 0
-    rule.update(params, gradient, 0, 1.0)
+    members[0].start(members, params, gradient, [1, 1]).update(0)
     assert torch.equal(params[0], before[0])
     torch.testing.assert_close(params[1], before[1] - 0.1)
 
 
 def test_programs_differ_where_the_update_rule_differs() -> None:
-    """Learning rate, weight decay and the amount of momentum may vary within a pack; the rest may not."""
+    """Rate, schedule, weight decay and the amount of momentum may vary within a pack; the rest may not."""
 
     def key(optimizer: Optimizer) -> str:
         return canonical_text(canonical(optimizer.program()))
 
-    assert key(Adam(lr=1)) == key(Adam(lr=2, weight_decay=0.1))
+    assert key(Adam(lr=1)) == key(Adam(lr=2, weight_decay=0.1)) == key(Adam(lr=1, schedule=Cosine(final=0.1)))
     assert key(SGD(lr=1, momentum=0.5)) == key(SGD(lr=2, momentum=0.9))
     different = [
         Adam(lr=1),
         Adam(lr=1, beta1=0.8),
         Adam(lr=1, beta2=0.99),
         Adam(lr=1, eps=1e-7),
-        Adam(lr=1, schedule=Cosine()),
-        Adam(lr=1, schedule=Cosine(final=0.1)),
         SGD(lr=1),
         SGD(lr=1, momentum=0.1),
-        SGD(lr=1, schedule=Exponential()),
     ]
     assert len({key(optimizer) for optimizer in different}) == len(different)
 

@@ -13,153 +13,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from hyperscale.methods.embedding import Embedding
 from hyperscale.methods.hypernetwork import Hypernetwork
 from hyperscale.methods.method import Method
 from hyperscale.methods.monolithic import Monolithic
-from hyperscale.methods.per_instance import PerInstance
 from hyperscale.methods.weight_generator import WeightGenerator
-from hyperscale.networks.encoders import HatEncoder
 from hyperscale.settings.approximation import Approximation
 from hyperscale.settings.generation import Generation
-from hyperscale.settings.setting import Outcome, Setting
-from hyperscale.targets.gaussian_mixture import GaussianMixture
 from hyperscale.targets.inner_product import InnerProduct
-from hyperscale.targets.sobolev_ball import SobolevBall
-from hyperscale.targets.target import FixedSample, FreshPoints
-from hyperscale.training.optimizers import SGD, Adam, Optimizer
+from hyperscale.targets.target import FixedSample
+from hyperscale.training.losses import curve_steps
+from hyperscale.training.objective import Objective
+from hyperscale.training.optimizers import SGD, Adam
 from hyperscale.training.schedules import Constant, Cosine
-from hyperscale.training.trainer import TrainingRun, curve_steps
-
-Member = tuple[Setting, int]
-SHARED: dict[str, Any] = {"primary_widths": (4,), "activation": "tanh", "bias": "all"}
-METHODS: dict[str, Method] = {
-    "hypernetwork": Hypernetwork(widths=(5,), **SHARED),
-    "hypernetwork-table": Hypernetwork(encoder=HatEncoder(knots=5), initialization="shared_primary", **SHARED),
-    "embedding": Embedding(widths=(5,), embedding_dim=2, **SHARED),
-    "monolithic": Monolithic(**SHARED),
-    "per-instance": PerInstance(num_instances=3, restarts=2, **SHARED),
-}
-
-
-def optimizer(name: str, lr: float, schedule: Any) -> Optimizer:
-    """Return an optimiser of the family at hand."""
-    if name == "adam":
-        return Adam(lr=lr, weight_decay=0.1 * lr, schedule=schedule)
-    return SGD(lr=10 * lr, momentum=0.5, schedule=schedule)
-
-
-def approximation(method: Method, rule: Optimizer, target_seed: int = 0, **fields: Any) -> Approximation:
-    """Return a tiny setting."""
-    target = SobolevBall(x_dim=1, conditioning_dim=1, levels=2, seed=target_seed)
-    shared: dict[str, Any] = {"points": FreshPoints(instances=4, points=4), "grid_points": 9, **fields}
-    return Approximation(method=method, target=target, optimizer=rule, **shared)
-
-
-def finish(members: Sequence[Member]) -> TrainingRun:
-    """Train a pack to its end."""
-    run: Any = members[0][0].start(members, "cpu")
-    while not run.advance(60.0):
-        pass
-    return run
-
-
-def mixed_pack(name: str, method: Method, size: int, **fields: Any) -> list[Member]:
-    """Return members of one program with different rates, targets and seeds, some of them shared."""
-    return [
-        (approximation(method, optimizer(name, 0.002 * (1 + i), Cosine()), target_seed=i % 2, **fields), i % 5)
-        for i in range(size)
-    ]
-
-
-def assert_same(outcome: Outcome, other: Outcome, tolerance: float) -> None:
-    """Compare status, metrics and curves; tolerance 0 means bit for bit."""
-    assert outcome.status == other.status == "finished"
-    assert outcome.metrics.keys() == other.metrics.keys()
-    for name, value in outcome.metrics.items():
-        assert other.metrics[name] == pytest.approx(value, rel=tolerance, abs=0)
-    for name, (steps, values) in outcome.curves.items():
-        assert other.curves[name][0] == steps
-        assert other.curves[name][1] == pytest.approx(values, rel=tolerance, abs=0)
-
-
-# --- pack independence -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["adam", "sgd"])
-@pytest.mark.parametrize("method", METHODS)
-def test_results_do_not_depend_on_pack_mates(method: str, name: str) -> None:
-    """In float64, after 500 steps, members of packs of 16, 3 and 1 agree to 1e-8 in parameters and metrics."""
-    members = mixed_pack(name, METHODS[method], 16, steps=500, precision="float64")
-    whole = finish(members)
-    outcomes = whole.outcomes()
-    for start, stop in ((3, 6), (4, 5), (15, 16)):
-        part = finish(members[start:stop])
-        torch.testing.assert_close(part.params, whole.params[start:stop], rtol=1e-8, atol=0)
-        for outcome, other in zip(part.outcomes(), outcomes[start:stop], strict=True):
-            assert_same(outcome, other, 1e-8)
-    assert len({outcome.metrics["rmse"] for outcome in outcomes}) == 16
-
-
-@pytest.mark.parametrize("name", ["adam", "sgd"])
-@pytest.mark.parametrize("method", METHODS)
-def test_small_packs_agree_bit_for_bit_in_float32(method: str, name: str) -> None:
-    """At these sizes packs of 16, 3 and 1 give the same float32 parameters and the same metrics, exactly."""
-    members = mixed_pack(name, METHODS[method], 16, steps=60)
-    whole = finish(members)
-    assert whole.params.dtype == torch.float32
-    for start, stop in ((3, 6), (4, 5)):
-        part = finish(members[start:stop])
-        assert torch.equal(part.params, whole.params[start:stop])
-        for outcome, other in zip(part.outcomes(), whole.outcomes()[start:stop], strict=True):
-            assert_same(outcome, other, 0)
-
-
-def test_a_fixed_samples_results_do_not_depend_on_pack_mates() -> None:
-    """With a sample drawn once, epochs and baselines included, packs of 4 and 1 agree to 1e-8."""
-    members: list[Member] = [
-        (
-            Approximation(
-                method=METHODS["embedding"],
-                target=InnerProduct(x_dim=3, conditioning_dim=2),
-                optimizer=SGD(lr=0.01 * (1 + i)),
-                points=FixedSample(size=60, test_size=40, batch_size=20),
-                steps=100,
-                precision="float64",
-            ),
-            i // 2,
-        )
-        for i in range(4)
-    ]
-    whole = finish(members).outcomes()
-    for i in range(4):
-        assert_same(finish(members[i : i + 1]).outcomes()[0], whole[i], 1e-8)
-    assert whole[0].metrics["zero_loss"] == whole[1].metrics["zero_loss"] != whole[2].metrics["zero_loss"]
-
-
-@pytest.mark.parametrize("latent_dim", [1, 2])
-def test_a_generators_results_do_not_depend_on_pack_mates(latent_dim: int) -> None:
-    """Generators of packs of 4 and 1 agree bit for bit, metrics and drawn points included."""
-    members: list[Member] = [
-        (
-            Generation(
-                accuracy_weight=0.2 * (1 + i),
-                generator=WeightGenerator(latent_dim=latent_dim, widths=(6,), init_scale=60),
-                target=GaussianMixture(num_components=400),
-                optimizer=Adam(lr=0.003 * (1 + i)),
-                norm_penalty=0.01 * i,
-                steps=60,
-            ),
-            i % 3,
-        )
-        for i in range(4)
-    ]
-    whole = finish(members)
-    for i in range(4):
-        alone = finish(members[i : i + 1])
-        assert torch.equal(alone.params, whole.params[i : i + 1])
-        assert_same(alone.outcomes()[0], whole.outcomes()[i], 0)
-
+from hyperscale.training.trainer import TrainingRun
+from tests.packs import METHODS, SHARED, Member, approximation, assert_same, finish, mixed_pack
 
 # --- divergence ------------------------------------------------------------------------------------------------
 
@@ -196,7 +63,7 @@ def test_an_all_diverged_pack_ends_early() -> None:
     assert {outcome.status for outcome in run.outcomes()} == {"diverged"}
 
 
-class Scripted:
+class Scripted(Objective):
     """An objective whose losses are written down; the gradient is the member's row of ``slopes``."""
 
     def __init__(self, losses: Sequence[Sequence[float]], slopes: Sequence[float]) -> None:
@@ -208,13 +75,13 @@ class Scripted:
         moving = (params * self.slopes[:, None]).sum(dim=-1)
         return moving - moving.detach() + self.losses[:, step]
 
-    def metrics(self, params: Tensor) -> dict[str, Tensor]:
+    def select(self, members: Sequence[int]) -> Scripted:
+        """Return the script of some members."""
+        return Scripted(self.losses[list(members)].tolist(), self.slopes[list(members)].tolist())
+
+    def metrics(self, params: Tensor, members: Sequence[int]) -> dict[str, Tensor]:
         """Return one metric that is defined and one that is not."""
         return {"defined": params[:, 0], "undefined": torch.full((len(params),), math.nan)}
-
-    def curves(self, params: Tensor) -> list[dict[str, list[list[float]]]]:
-        """Return no curves."""
-        return [{} for _ in params]
 
 
 def scripted_run(losses: Sequence[Sequence[float]], slopes: Sequence[float], lr: float = 1.0) -> TrainingRun:
@@ -284,8 +151,8 @@ def test_training_lowers_the_loss() -> None:
 # --- interruption ----------------------------------------------------------------------------------------------
 
 INTERRUPTED: dict[str, list[Member]] = {
-    "adam": mixed_pack("adam", METHODS["hypernetwork"], 3, steps=200),
-    "sgd": mixed_pack("sgd", METHODS["per-instance"], 3, steps=200),
+    "adam": mixed_pack("adam-decay", METHODS["hypernetwork"], 3, steps=200),
+    "sgd": mixed_pack("sgd-momentum", METHODS["per-instance"], 3, steps=200),
     "constant": [(approximation(METHODS["embedding"], SGD(lr=0.01, schedule=Constant()), steps=200), 0)],
     "sample": [
         (
@@ -331,59 +198,3 @@ def test_a_slice_of_no_time_still_makes_progress() -> None:
     )
     assert not run.advance(0.0)
     assert 0 < run.step < 100
-
-
-BITWISE_TARGET = SobolevBall(x_dim=2, conditioning_dim=1, levels=2)
-BITWISE_SAMPLE = FixedSample(size=500, batch_size=50, test_size=100)
-BITWISE_PACKS: dict[str, list[Member]] = {
-    **{
-        f"{method.name} {points.instances} x {points.points}": [
-            (
-                Approximation(
-                    method=method,
-                    target=BITWISE_TARGET,
-                    optimizer=Adam(lr=lr),
-                    points=points,
-                    steps=60,
-                    grid_points=9,
-                ),
-                seed,
-            )
-            for lr in (1e-3, 3e-3, 1e-2)
-            for seed in range(2)
-        ]
-        for method in (
-            Hypernetwork(primary_widths=(7, 5), widths=(13,), bias="all"),
-            Embedding(primary_widths=(17,), widths=(9,), embedding_dim=5, bias="all"),
-            Monolithic(primary_widths=(128, 31), bias="all"),
-            PerInstance(primary_widths=(5,), num_instances=3, restarts=2, bias="hidden"),
-        )
-        for points in (FreshPoints(instances=7, points=9), FreshPoints(instances=32, points=32))
-    },
-    "sample": [
-        (
-            Approximation(
-                method=Embedding(primary_widths=(10,), widths=(33,), embedding_dim=77),
-                target=InnerProduct(x_dim=51, conditioning_dim=37),
-                optimizer=SGD(lr=lr),
-                points=BITWISE_SAMPLE,
-                steps=60,
-            ),
-            seed,
-        )
-        for lr in (1e-3, 3e-3, 1e-2)
-        for seed in range(2)
-    ],
-    "generation": [(Generation(accuracy_weight=w, steps=300), seed) for w in (0.1, 1.0, 10.0) for seed in range(2)],
-}
-
-
-@pytest.mark.parametrize("members", BITWISE_PACKS.values(), ids=BITWISE_PACKS)
-def test_packs_agree_bit_for_bit_whatever_the_sizes(members: list[Member]) -> None:
-    """In float32, with odd sizes that leave rows unaligned, a member alone or in any pack gives the same bits."""
-    whole = finish(members)
-    for start, stop in ((2, 3), (3, 5), (1, 6)):
-        part = finish(members[start:stop])
-        assert torch.equal(part.params, whole.params[start:stop])
-        for outcome, other in zip(part.outcomes(), whole.outcomes()[start:stop], strict=True):
-            assert_same(outcome, other, 0)

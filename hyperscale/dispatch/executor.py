@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from hyperscale.packing import Pack
+from hyperscale.dispatch.probe import device_key_here, device_memory, measure_here
+from hyperscale.packing import Pack, Speed
+from hyperscale.settings.setting import Setting
 from hyperscale.trial import TrialResult
 
 
@@ -41,3 +43,15 @@ class Executor(ABC):
     @abstractmethod
     def workers(self) -> int:
         """Return how many packs are expected to train at once on the machine at hand, for estimates."""
+
+    def device_key(self) -> str:
+        """Return what the device that packs train on is known by, so that measurements of it are found again."""
+        return device_key_here()
+
+    def measure(self, members: Sequence[tuple[Setting, int]], memory_bytes: int) -> Speed | None:
+        """Measure packs of ``members`` on that device; None where they cannot even be started."""
+        return measure_here(members, memory_bytes)
+
+    def memory_per_pack(self) -> int:
+        """Return how many bytes a pack may take by default: a share of what this machine's device has free."""
+        return device_memory() // (2 * self.workers())

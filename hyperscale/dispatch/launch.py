@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from hyperscale.claims import is_error
+from hyperscale.dispatch.checkpoints import discard, interrupted_packs
 from hyperscale.dispatch.executor import Executor
 from hyperscale.errors import HyperscaleError, StudyError
 from hyperscale.packing import Pack, make_packs
@@ -61,22 +64,25 @@ def new_launch_id() -> str:
 class Tally:
     """Counts, rate and best-so-far of a launch: what a progress display shows. Also the executor's events.
 
-    ``ended`` writes to the journal first; recording and display come after.
+    ``ended`` writes to the journal first; recording and display come after. What an event costs grows with neither
+    the number of trials nor that of packs.
     """
 
     def __init__(self, launch: Launch) -> None:
         self.launch = launch
         self.started = time.monotonic()
         self.ended_trials = 0
-        self.counts = dict.fromkeys(TrialStatus, 0)
-        self.fractions = [0.0] * len(launch.packs)
-        self._weights = [pack.estimated_seconds for pack in launch.packs]
-        self.best: dict[str, tuple[float, TrialRecord]] = {}
+        self.running_packs = 0
+        self.running_trials = 0
         self.stop_requested = threading.Event()
+        self._fractions = [0.0] * len(launch.packs)
+        self._weights = [pack.estimated_seconds for pack in launch.packs]
+        self._whole_weight = sum(self._weights)
+        self._done_weight = 0.0
+        self._waiting: list[Set[str] | None] = [None] * len(launch.packs)
         self._beat_at = 0.0
-        self._trials = {trial.digest: trial for pack in launch.packs for trial in pack.trials}
-        for record in launch.journal.records(trial.digest for trial in launch.trials):
-            self._note_best(record)
+        self._best: dict[str, tuple[float, TrialRecord]] = {}
+        self._looked_back = False
 
     @property
     def stopping(self) -> bool:
@@ -84,16 +90,9 @@ class Tally:
         return self.stop_requested.is_set()
 
     @property
-    def running_packs(self) -> int:
-        """The number of packs that have begun and not ended."""
-        return sum(0 < fraction < 1 for fraction in self.fractions)
-
-    @property
     def done_fraction(self) -> float:
         """The part of the work that is done, packs weighted by their estimated time."""
-        total = sum(self._weights)
-        done = sum(weight * fraction for weight, fraction in zip(self._weights, self.fractions, strict=True))
-        return done / total if total else 1.0
+        return min(1.0, self._done_weight / self._whole_weight) if self._whole_weight else 1.0
 
     @property
     def elapsed_s(self) -> float:
@@ -106,53 +105,78 @@ class Tally:
         fraction = self.done_fraction
         return self.elapsed_s * (1 - fraction) / fraction if fraction > 0.005 else None
 
+    @property
+    def best(self) -> Mapping[str, tuple[float, TrialRecord]]:
+        """The smallest error of each method, and its trial. Earlier launches' trials are read at the first look."""
+        if not self._looked_back:
+            self._looked_back = True
+            if is_error(self._metric):
+                self._note_best(self.launch.journal.view(trial.digest for trial in self.launch.trials))
+        return self._best
+
+    @property
+    def _metric(self) -> str:
+        return self.launch.study_file.study.metrics[0]
+
     def progress(self, pack: int, fraction: float) -> None:
         """Note a pack's progress."""
-        self.fractions[pack] = max(self.fractions[pack], fraction)
+        self._advance(pack, fraction)
         self._beat()
         self.launch.on_change(self)
 
     def ended(self, pack: int, results: Sequence[TrialResult]) -> None:
-        """Make results durable, then pass them on."""
+        """Make results durable, then pass them on. A pack that began anew may report a trial a second time."""
         launch = self.launch
-        stamped = [_stamp(result, launch) for result in results]
-        launch.journal.append([(self._trials[result.digest], result) for result in stamped])
-        self.ended_trials += len(stamped)
-        records = launch.journal.records(result.digest for result in stamped)
-        for record in records:
-            self.counts[record.result.status] += 1
-            self._note_best(record)
-        if all(launch.journal.get(trial.digest) for trial in launch.packs[pack].trials):
-            self.fractions[pack] = 1.0
-            checkpoint = launch.store.checkpoints / f"{launch.packs[pack].digest}.pt"
-            with contextlib.suppress(OSError):
-                checkpoint.unlink(missing_ok=True)
+        members = {trial.digest: trial for trial in launch.packs[pack].trials}
+        ended = [members[result.digest] for result in results]
+        records = launch.journal.append(
+            [(trial, _stamp(trial, result, launch)) for trial, result in zip(ended, results, strict=True)]
+        )
+        self._note_best(records)
+        known = self._waiting[pack]
+        waiting = members.keys() if known is None else known
+        left = frozenset(waiting - {trial.digest for trial in ended})
+        self._waiting[pack] = left
+        self.ended_trials += len(waiting) - len(left)
+        if not left:
+            self._advance(pack, 1.0)
+            discard(launch.store.checkpoints, launch.packs[pack])
         if launch.recording is not None:
             launch.recording.put(records)
         self._beat()
         launch.on_change(self)
 
-    def _note_best(self, record: TrialRecord) -> None:
-        metric = self.launch.study_file.study.metrics[0]
-        value = record.result.metrics.get(metric)
-        method = str(record.columns.get("method", ""))
-        if value is not None and is_error(metric) and (method not in self.best or value < self.best[method][0]):
-            self.best[method] = (value, record)
+    def _advance(self, pack: int, fraction: float) -> None:
+        """Note that a pack has come as far as ``fraction``; it never goes back."""
+        old, new = self._fractions[pack], max(self._fractions[pack], fraction)
+        self._fractions[pack] = new
+        self._done_weight += self._weights[pack] * (new - old)
+        begun = (0 < new < 1) - (0 < old < 1)
+        self.running_packs += begun
+        self.running_trials += begun * len(self.launch.packs[pack].trials)
+
+    def _note_best(self, records: Iterable[TrialRecord]) -> None:
+        metric = self._metric
+        if not is_error(metric):
+            return
+        for record in records:
+            value, method = record.result.metrics.get(metric), str(record.columns.get("method", ""))
+            if value is not None and (method not in self._best or value < self._best[method][0]):
+                self._best[method] = (value, record)
 
     def _beat(self, *, ended: bool = False) -> None:
         """Leave a sign of life for `status`, every few seconds."""
         if not ended and time.monotonic() - self._beat_at < _HEARTBEAT_S:
             return
         self._beat_at = time.monotonic()
-        open_packs = [p for p, f in zip(self.launch.packs, self.fractions, strict=True) if 0 < f < 1]
         with contextlib.suppress(OSError):
             self.launch.store.write_launch(
                 self.launch.id,
                 {
                     "study": self.launch.study_file.study.name,
-                    "trials": sum(len(pack.trials) for pack in self.launch.packs),
+                    "trials": len(self.launch.to_run),
                     "ended_trials": self.ended_trials,
-                    "running": sum(len(pack.trials) for pack in open_packs),
+                    "running": self.running_trials,
                     "fraction": round(self.done_fraction, 4),
                     "remaining_s": self.remaining_s,
                     "ended": ended,
@@ -165,15 +189,16 @@ class Tally:
             self._beat(ended=True)
 
 
-def _stamp(result: TrialResult, launch: Launch) -> TrialResult:
+def _stamp(trial: Trial, result: TrialResult, launch: Launch) -> TrialResult:
+    """Add to a trial's result which launch it is of; its digest becomes the trial's own string, kept but once."""
     provenance = {**result.provenance, "launch": launch.id, "executor": launch.executor.name}
-    return TrialResult.from_json({**result.to_json(), "provenance": provenance})
+    return replace(result, digest=trial.digest, provenance=provenance)
 
 
 class Launch:
     """One go at a study: what is left of it after the journal, in packs, ready to `run`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         study_file: StudyFile,
         store: Store,
@@ -181,6 +206,7 @@ class Launch:
         *,
         num_seeds: int | None = None,
         max_members: int | None = None,
+        planner: Callable[[Sequence[Trial]], list[Pack]] | None = None,
         recording: Recording | None = None,
         on_change: Callable[[Tally], None] = lambda tally: None,  # noqa: ARG005
     ) -> None:
@@ -195,8 +221,13 @@ class Launch:
             )
         self.trials: list[Trial] = study_file.study.trials(num_seeds)
         self.to_run = [trial for trial in self.trials if not self.journal.settled(trial.digest)]
-        options = {} if max_members is None else {"max_members": max_members}
-        self.packs: list[Pack] = make_packs(self.to_run, **options)
+        self.packs = self._make_packs(planner or functools.partial(make_packs, max_members=max_members))
+
+    def _make_packs(self, planner: Callable[[Sequence[Trial]], list[Pack]]) -> list[Pack]:
+        """Return what was begun and saved, as it was, and the planner's packs of the rest."""
+        begun = interrupted_packs(self.store.checkpoints, self.to_run)
+        taken = {trial.digest for pack in begun for trial in pack.trials}
+        return begun + planner([trial for trial in self.to_run if trial.digest not in taken] if taken else self.to_run)
 
     def run(self) -> Summary:
         """Train what is missing. Ctrl-C once winds down and keeps everything; twice ends at once."""
@@ -218,14 +249,13 @@ class Launch:
 
     def summary(self, tally: Tally) -> Summary:
         """Count where the launch's trials stand."""
-        results = [self.journal.get(trial.digest) for trial in self.trials]
-        counts = {status: sum(r is not None and r.status == status for r in results) for status in TrialStatus}
+        counts = Counter(self.journal.status(trial.digest) for trial in self.trials)
         return Summary(
             study=self.study_file.study.name,
             ran=tally.ended_trials,
             reused=len(self.trials) - len(self.to_run),
-            **{status.value: count for status, count in counts.items()},
-            missing=sum(result is None for result in results),
+            **{status.value: counts[status] for status in TrialStatus},
+            missing=counts[None],
             packs=len(self.packs),
             interrupted=tally.stopping,
             wall_time_s=round(tally.elapsed_s, 3),

@@ -8,19 +8,22 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hyperscale.dispatch.executor import Events, Executor
-from hyperscale.dispatch.worker import PackWorker
+from hyperscale.dispatch.probe import device_key_here, device_memory, measure_here
+from hyperscale.dispatch.worker import PackWorker, default_device
 from hyperscale.errors import HyperscaleError, ResourceError
-from hyperscale.packing import Pack
+from hyperscale.packing import DEFAULT_MEMORY_BYTES, Pack, Speed
+from hyperscale.settings.setting import Setting
 from hyperscale.trial import Trial, TrialResult, TrialStatus
 
 SLICE_S = 1.0
 _CONNECT_S = 5.0
+_GPU_SHARE = 0.25
 _ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -96,6 +99,44 @@ class RayTune(Executor):
         self.cpus_per_pack = cpus_per_pack
         self.gpus_per_pack = gpus_per_pack
         self.max_failures = max_failures
+        self._own_session = False
+
+    def device_key(self) -> str:
+        """Return the device of this machine, or of a worker of the cluster that is joined."""
+        return str(self._remotely(device_key_here)) if self.address else super().device_key()
+
+    def measure(self, members: Sequence[tuple[Setting, int]], memory_bytes: int) -> Speed | None:
+        """Measure here, or on a worker of the cluster that is joined."""
+        if self.address:
+            _pickle_study_modules_by_value()
+            return cast("Speed | None", self._remotely(measure_here, list(members), memory_bytes))
+        return super().measure(members, memory_bytes)
+
+    def memory_per_pack(self) -> int:
+        """Return a pack's share of a GPU or of this machine's memory; a joined cluster is taken to have 3 GiB."""
+        if self.address:
+            return DEFAULT_MEMORY_BYTES
+        share = self.gpus_per_pack if self.gpus_per_pack is not None else _GPU_SHARE
+        if default_device() == "cuda" and share:
+            return int(0.9 * min(share, 1.0) * device_memory())
+        return super().memory_per_pack()
+
+    def _remotely(self, function: Callable[..., object], *arguments: object) -> object:
+        """Call a function on a worker with a pack's resources, joining the cluster first."""
+        ray = self._session()
+        resources = self._resources(ray.nodes())
+        remote = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus)(function)
+        return ray.get(remote.remote(*arguments))
+
+    def _session(self) -> Any:
+        """Return Ray, started or joined; a session that was there before is left as it is found."""
+        prepare_environment()
+        import ray
+
+        if not ray.is_initialized():
+            self._connect()
+            self._own_session = True
+        return ray
 
     def workers(self) -> int:
         """One pack per requested share of this machine's cores; a joined cluster is not asked."""
@@ -103,20 +144,16 @@ class RayTune(Executor):
 
     def run(self, packs: Sequence[Pack], events: Events, checkpoints: Path) -> None:
         """Start or join Ray, train the packs, and leave Ray as it was found."""
-        prepare_environment()
-        import ray
-
-        already = ray.is_initialized()
-        if not already:
-            self._connect()
+        ray = self._session()
         scratch = Path(tempfile.mkdtemp(prefix="hyperscale-tune-"))
         try:
             resources = self._resources(ray.nodes())
             _fit(packs, events, checkpoints, resources, self.max_failures, scratch)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-            if not already:
+            if self._own_session:
                 ray.shutdown()
+                self._own_session = False
 
     def _connect(self) -> None:
         import ray
@@ -135,7 +172,7 @@ class RayTune(Executor):
         """Settle what a pack asks for, and check that some node can give it."""
         alive = [node.get("Resources", {}) for node in nodes if node.get("Alive")]
         most_gpus = max((node.get("GPU", 0.0) for node in alive), default=0.0)
-        gpus = self.gpus_per_pack if self.gpus_per_pack is not None else (0.25 if most_gpus else 0.0)
+        gpus = self.gpus_per_pack if self.gpus_per_pack is not None else (_GPU_SHARE if most_gpus else 0.0)
         resources = Resources(cpus=self.cpus_per_pack, gpus=gpus)
         wanted = resources.bundle()
         if not any(all(node.get(name, 0.0) >= amount for name, amount in wanted.items()) for node in alive):
@@ -247,12 +284,12 @@ def _stopper(reports: _Reports) -> Any:
     return Stop(reports)
 
 
-def _pickle_study_modules_by_value(packs: Sequence[Pack]) -> None:
+def _pickle_study_modules_by_value() -> None:
     """Let workers have classes that a study file defines itself (a target, an optimiser)."""
     from ray import cloudpickle
 
     for name, module in list(sys.modules.items()):
-        if name.startswith("hyperscale_study_") and packs:
+        if name.startswith("hyperscale_study_"):
             cloudpickle.register_pickle_by_value(module)
 
 
@@ -267,7 +304,7 @@ def _fit(
     """Run all packs through one Tuner and report what its workers could not."""
     from ray import tune
 
-    _pickle_study_modules_by_value(packs)
+    _pickle_study_modules_by_value()
     reports = _Reports(events)
     trainable = tune.with_parameters(_trainable(), packs=list(packs), checkpoints=str(checkpoints))
     trainable = tune.with_resources(trainable, tune.PlacementGroupFactory([resources.bundle()]))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from hyperscale.errors import check_choice, check_integer
-from hyperscale.methods.method import ConditionedMethod, Dims
+from hyperscale.methods.embedded import Embedded
+from hyperscale.methods.method import ConditionedMethod, Dims, Method, round_up
+from hyperscale.methods.packed import PackedModel
 from hyperscale.networks.activations import activation_function
 from hyperscale.networks.initialization import initialize
 from hyperscale.networks.mlp import Shape, evaluate, linear, spectral_complexity
@@ -58,8 +60,9 @@ class Embedding(ConditionedMethod):
         return instances * (per_instance + float(points) * (primary.num_weights - first))
 
     def num_activations(self, dims: Dims, instances: int, points: int) -> int:
-        """Add e's hidden layers and the embeddings."""
-        embedded = instances * (2 * sum(self.widths) + 2 * self.embedding_dim)
+        """Add e's hidden layers and, unless they are composed away, the embeddings."""
+        inner = 0 if self.composes(dims, instances) else self.embedding_dim
+        embedded = instances * 2 * (sum(self.widths) + inner)
         return ConditionedMethod.num_activations(self, dims, instances, points) + embedded
 
     def initialize(self, dims: Dims, seeds: Sequence[int]) -> Tensor:
@@ -71,11 +74,11 @@ class Embedding(ConditionedMethod):
         e_params, q_params = params.split([self.e_shape(dims).num_params, self.num_params_primary(dims)], dim=-1)
         return e_params, q_params
 
-    def evaluate(self, dims: Dims, params: Tensor, x: Tensor, conditioning: Tensor) -> Tensor:
+    def respond(self, dims: Dims, params: Tensor, x: Tensor, features: Tensor) -> Tensor:
         """Return q([x, e(I)]), [members, instances, points, output_dim]."""
         activation = activation_function(self.activation)
         e_params, q_params = self._split(dims, params)
-        embedded = evaluate(self.e_shape(dims).split(e_params), self.encode(conditioning), activation)
+        embedded = evaluate(self.e_shape(dims).split(e_params), features, activation)
         (weight, bias), *rest = self.primary_shape(dims).split(q_params)
         weight_x, weight_e = weight.split([dims.x_dim, self.embedding_dim], dim=-2)
         shift = linear(embedded, (weight_e, bias)).unsqueeze(-2)
@@ -85,6 +88,30 @@ class Embedding(ConditionedMethod):
             return hidden
         hidden = activation(hidden).flatten(1, 2)
         return evaluate(rest, hidden, activation).unflatten(1, x.shape[1:3])
+
+    def packed(self, dims: Dims, params: Tensor, gradient: Tensor, batch: tuple[int, int]) -> PackedModel:
+        """Return the fast form: e's last layer and q's part of the embedding multiplied first where that is cheaper."""
+        shapes = (self.e_shape(dims), self.primary_shape(dims))
+        return Embedded(shapes, self.activation, params, gradient, composes=self.composes(dims, batch[0]))
+
+    def composes(self, dims: Dims, instances: int) -> bool:
+        """Whether composing the two linear layers at least halves their multiply-adds."""
+        units, width = self.e_shape(dims).sizes[-2], self.primary_shape(dims).sizes[1]
+        apart = instances * self.embedding_dim * (units + width)
+        return 2 * (units * width * (self.embedding_dim + instances)) <= apart
+
+    def _rounded(self, digits: int) -> dict[str, Any]:
+        return {
+            **ConditionedMethod._rounded(self, digits),
+            "embedding_dim": round_up(self.embedding_dim, digits),
+        }
+
+    def positions(self, dims: Dims, wider: Method) -> Tensor:
+        """Return e's positions, then q's: q sees the embedding after x."""
+        assert isinstance(wider, Embedding)
+        e = self.e_shape(dims).positions(wider.e_shape(dims))
+        q = self.primary_shape(dims).positions(wider.primary_shape(dims))
+        return torch.cat([e, wider.e_shape(dims).num_params + q])
 
     def spectral_complexities(self, dims: Dims, params: Tensor, conditioning: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
         """Return C(e) and C(q), each [members]."""

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from hyperscale.errors import StudyError, check_choice
-from hyperscale.methods.method import ConditionedMethod, Dims
+from hyperscale.methods.generated import Contracted, Generated
+from hyperscale.methods.method import ConditionedMethod, Dims, Method
+from hyperscale.methods.packed import PackedModel
 from hyperscale.networks.activations import activation_function
 from hyperscale.networks.initialization import initialize
 from hyperscale.networks.mlp import Shape, evaluate, spectral_complexity
@@ -19,6 +21,7 @@ from hyperscale.seeding import normal, stream_keys, uniform_between
 HyperInitialization = Literal["default", "he_uniform", "primary_fan_in", "hyperfan", "shared_primary"]
 _SCHEMES = ("default", "he_uniform", "primary_fan_in", "hyperfan", "shared_primary")
 _NUM_PROBES = 256
+_LONG_INPUT = 32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +72,9 @@ class Hypernetwork(ConditionedMethod):
     def num_activations(self, dims: Dims, instances: int, points: int) -> int:
         """Add f's hidden layers and the generated weights, which the backward pass keeps."""
         generated = instances * (2 * sum(self.widths) + 2 * self.num_params_primary(dims))
+        if self.contracts(dims, (instances, points)):  # x times f's last weights in place of g's first matrix
+            units, width = self.f_shape(dims).sizes[-2], self.primary_widths[0]
+            generated += 2 * width * (instances * (units - dims.x_dim) + units * dims.x_dim)
         return ConditionedMethod.num_activations(self, dims, instances, points) + generated
 
     def initialize(self, dims: Dims, seeds: Sequence[int]) -> Tensor:
@@ -88,7 +94,7 @@ class Hypernetwork(ConditionedMethod):
         count = _NUM_PROBES * dims.conditioning_dim
         probes = normal(keys, count) if dims.inputs == "normal" else uniform_between(keys, count, -1, 1, torch.float64)
         layers = self.f_shape(dims).split(params)
-        hidden = self.encode(probes.unflatten(-1, (_NUM_PROBES, dims.conditioning_dim)))
+        hidden = self.features(probes.unflatten(-1, (_NUM_PROBES, dims.conditioning_dim)))
         if len(layers) > 1:
             activation = activation_function(self.activation)
             hidden = activation(evaluate(layers[:-1], hidden, activation))
@@ -115,15 +121,35 @@ class Hypernetwork(ConditionedMethod):
         else:
             weight += start.unsqueeze(-2)
 
-    def evaluate(self, dims: Dims, params: Tensor, x: Tensor, conditioning: Tensor) -> Tensor:
+    def respond(self, dims: Dims, params: Tensor, x: Tensor, features: Tensor) -> Tensor:
         """Return g(x; f(I)), [members, instances, points, output_dim]: g's weights are built once per I."""
-        theta = self.generate(dims, params, conditioning)
+        theta = self._weights(dims, params, features)
         return evaluate(self.primary_shape(dims).split(theta), x, activation_function(self.activation))
 
     def generate(self, dims: Dims, params: Tensor, conditioning: Tensor) -> Tensor:
         """Return f(I), the weights of g: [members, instances, N_g]."""
-        layers = self.f_shape(dims).split(params)
-        return evaluate(layers, self.encode(conditioning), activation_function(self.activation))
+        return self._weights(dims, params, self.features(conditioning))
+
+    def _weights(self, dims: Dims, params: Tensor, features: Tensor) -> Tensor:
+        return evaluate(self.f_shape(dims).split(params), features, activation_function(self.activation))
+
+    def packed(self, dims: Dims, params: Tensor, gradient: Tensor, batch: tuple[int, int]) -> PackedModel:
+        """Return the fast form: g's first matrix contracted with x instead of generated where each I has one x."""
+        f, g = self.f_shape(dims), self.primary_shape(dims)
+        form = Contracted if self.contracts(dims, batch) else Generated
+        return form(f, g, self.activation, params, gradient)
+
+    def contracts(self, dims: Dims, batch: tuple[int, int]) -> bool:
+        """Whether the contraction is the cheaper form: one x for each I, and x long against f's last hidden layer."""
+        units = self.f_shape(dims).sizes[-2]
+        fits = batch[0] > 1 and batch[1] == 1 and bool(self.primary_widths)
+        return fits and dims.x_dim >= max(_LONG_INPUT, units // 2)
+
+    def positions(self, dims: Dims, wider: Method) -> Tensor:
+        """Return f's positions; the outputs of f are g's parameters and go where these went."""
+        assert isinstance(wider, Hypernetwork)
+        columns = self.primary_shape(dims).positions(wider.primary_shape(dims))
+        return self.f_shape(dims).positions(wider.f_shape(dims), columns)
 
     def spectral_complexities(self, dims: Dims, params: Tensor, conditioning: Tensor) -> dict[str, Tensor]:
         """Return C(f) and the largest C(g(.; f(I))) over the given I, each [members]."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from hyperscale.errors import StudyError, check_choice, check_integer
+from hyperscale.methods.packed import Differentiated, PackedModel
 from hyperscale.networks.activations import ACTIVATIONS, Activation
 from hyperscale.networks.encoders import HatEncoder
 from hyperscale.networks.mlp import Shape
@@ -23,6 +25,12 @@ _BIAS: dict[str, tuple[bool, bool, bool, bool]] = {
     "hidden": (True, False, True, False),
     "all": (True, True, True, True),
 }
+
+# Widths are padded to the next number with this many leading binary digits (4, 5, 6, 7, 8, 10, 12, 14, 16, 20, …), else
+# with one more, where that costs at most a quarter more arithmetic and a step is small enough to be bound by launches.
+PADDED_DIGITS = (3, 4)
+MAX_PADDING = 1.25
+_MAX_PADDED_MULTIPLY_ADDS = 2**21
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,13 +99,56 @@ class Method(ABC):
     def initialize(self, dims: Dims, seeds: Sequence[int]) -> Tensor:
         """Return initial parameters, float64 [len(seeds), num_params_trained]."""
 
-    @abstractmethod
     def evaluate(self, dims: Dims, params: Tensor, x: Tensor, conditioning: Tensor) -> Tensor:
         """Return h(x, I), [members, instances, points, output_dim].
 
         ``params`` [members, num_params_trained], ``x`` [members, instances, points, x_dim],
         ``conditioning`` [members, instances, conditioning_dim].
         """
+        return self.respond(dims, params, x, self.features(conditioning))
+
+    def features(self, conditioning: Tensor) -> Tensor:
+        """Return what the networks see of I [..., conditioning_dim]: I itself, unless an encoder comes first."""
+        return conditioning
+
+    @abstractmethod
+    def respond(self, dims: Dims, params: Tensor, x: Tensor, features: Tensor) -> Tensor:
+        """Return `evaluate`'s h(x, I), given I's `features`."""
+
+    def packed(self, dims: Dims, params: Tensor, gradient: Tensor, batch: tuple[int, int]) -> PackedModel:  # noqa: ARG002
+        """Return the method bound to a pack's parameters and gradient, for batches of (instances, points).
+
+        The default differentiates `respond`; a method may offer a faster form, equal to rounding, chosen by sizes
+        alone so that no result depends on the machine.
+        """
+        return Differentiated(lambda leaf, x, features: self.respond(dims, leaf, x, features), params, gradient)
+
+    def padded(self, dims: Dims, batch: tuple[int, int]) -> Method:
+        """Return the method with its hidden widths rounded up to sizes that several widths share.
+
+        The surplus units are zero and stay zero, so the function is the same. The rule looks at this method alone:
+        a trial is padded the same way in every pack, and its results are the same bits. A method that does not say
+        where its parameters go (`positions`) stays as it is.
+        """
+        if type(self).positions is Method.positions:
+            return self
+        for digits in PADDED_DIGITS:
+            wider = replace(self, **self._rounded(digits))
+            sizes = [(m.multiply_adds(dims, *batch), m.num_params_trained(dims)) for m in (self, wider)]
+            (own, own_params), (more, more_params) = sizes
+            if more <= min(_MAX_PADDED_MULTIPLY_ADDS, MAX_PADDING * own) and more_params <= MAX_PADDING * own_params:
+                return wider
+        return self
+
+    def _rounded(self, digits: int) -> dict[str, Any]:
+        """Return the fields that padding changes, rounded up to ``digits`` leading binary digits."""
+        names = [field.name for field in fields(self) if field.name.endswith("widths")]
+        return {name: tuple(round_up(width, digits) for width in getattr(self, name)) for name in names}
+
+    def positions(self, dims: Dims, wider: Method) -> Tensor:
+        """Return where this method's parameters lie in those of `padded`'s ``wider``: int64 [num_params_trained]."""
+        assert wider == self, f"{self.name} is not padded"
+        return torch.arange(self.num_params_trained(dims))
 
     def keep_best(self, largest: Tensor, squared: Tensor) -> tuple[Tensor, Tensor]:
         """Reduce errors per instance, each [members, instances], where several attempts were made at an instance."""
@@ -147,7 +198,7 @@ class ConditionedMethod(Method):
         biases = (hidden,) * len(self.widths) + (last,)
         return Shape(sizes=(features, *self.widths, num_outputs), biases=biases)
 
-    def encode(self, conditioning: Tensor) -> Tensor:
+    def features(self, conditioning: Tensor) -> Tensor:
         """Apply the encoder, if there is one, to I [..., conditioning_dim]."""
         return conditioning if self.encoder is None else self.encoder.encode(conditioning)
 
@@ -160,6 +211,12 @@ class ConditionedMethod(Method):
         if self.encoder is not None:
             row["encoder"] = f"hat({self.encoder.knots})"
         return row
+
+
+def round_up(width: int, digits: int) -> int:
+    """Return the smallest number of at least ``width`` with at most ``digits`` leading binary digits."""
+    step = 2 ** max(0, width.bit_length() - digits)
+    return -(-width // step) * step
 
 
 def widths_text(widths: tuple[int, ...]) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hyperscale.errors import check_choice
 from hyperscale.methods.method import Dims, Method
+from hyperscale.methods.packed import Joint, PackedModel
 from hyperscale.networks.activations import activation_function
 from hyperscale.networks.initialization import initialize
 from hyperscale.networks.mlp import Shape, evaluate, spectral_complexity
@@ -48,12 +49,21 @@ class Monolithic(Method):
         """Return initial parameters, float64 [len(seeds), N]."""
         return initialize(self.primary_shape(dims), seeds, "h", self.initialization)
 
-    def evaluate(self, dims: Dims, params: Tensor, x: Tensor, conditioning: Tensor) -> Tensor:
+    def respond(self, dims: Dims, params: Tensor, x: Tensor, features: Tensor) -> Tensor:
         """Return h([x, I]), [members, instances, points, output_dim]."""
-        beside = conditioning.unsqueeze(-2).expand(*x.shape[:-1], dims.conditioning_dim)
+        beside = features.unsqueeze(-2).expand(*x.shape[:-1], dims.conditioning_dim)
         joint = torch.cat((x, beside), dim=-1).flatten(1, 2)
         layers = self.primary_shape(dims).split(params)
         return evaluate(layers, joint, activation_function(self.activation)).unflatten(1, x.shape[1:3])
+
+    def packed(self, dims: Dims, params: Tensor, gradient: Tensor, batch: tuple[int, int]) -> PackedModel:  # noqa: ARG002
+        """Return the fast form."""
+        return Joint(self.primary_shape(dims), self.activation, params, gradient)
+
+    def positions(self, dims: Dims, wider: Method) -> Tensor:
+        """Return the network's positions."""
+        assert isinstance(wider, Monolithic)
+        return self.primary_shape(dims).positions(wider.primary_shape(dims))
 
     def spectral_complexities(self, dims: Dims, params: Tensor, conditioning: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
         """Return C(h), [members]."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hyperscale.errors import check_integer
 from hyperscale.methods.method import Dims, Method
+from hyperscale.methods.packed import PackedModel, Separate
 from hyperscale.networks.activations import activation_function
 from hyperscale.networks.initialization import initialize
 from hyperscale.networks.mlp import Shape, evaluate, spectral_complexity
@@ -71,11 +72,22 @@ class PerInstance(Method):
         shape = self.primary_shape(dims)
         return torch.cat([initialize(shape, seeds, f"g{index}") for index in range(self.num_networks(dims))], dim=-1)
 
-    def evaluate(self, dims: Dims, params: Tensor, x: Tensor, conditioning: Tensor) -> Tensor:
+    def respond(self, dims: Dims, params: Tensor, x: Tensor, features: Tensor) -> Tensor:
         """Return g_I(x), [members, instances, points, output_dim]; the instances must be the method's own grid."""
-        assert conditioning.shape[1] == self.num_networks(dims)
-        theta = params.unflatten(-1, (conditioning.shape[1], -1))
+        assert features.shape[1] == self.num_networks(dims)
+        theta = params.unflatten(-1, (features.shape[1], -1))
         return evaluate(self.primary_shape(dims).split(theta), x, activation_function(self.activation))
+
+    def packed(self, dims: Dims, params: Tensor, gradient: Tensor, batch: tuple[int, int]) -> PackedModel:  # noqa: ARG002
+        """Return the fast form."""
+        return Separate(self.primary_shape(dims), self.activation, params, gradient)
+
+    def positions(self, dims: Dims, wider: Method) -> Tensor:
+        """Return every network's positions, one network after the other."""
+        assert isinstance(wider, PerInstance)
+        own = self.primary_shape(dims).positions(wider.primary_shape(dims))
+        starts = wider.num_params_primary(dims) * torch.arange(self.num_networks(dims))
+        return (starts[:, None] + own).flatten()
 
     def keep_best(self, largest: Tensor, squared: Tensor) -> tuple[Tensor, Tensor]:
         """Keep, for every instance, the attempt with the smallest largest error."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import Tensor
 
 from hyperscale.errors import check_choice, check_integer, check_number
-from hyperscale.methods.method import check_widths, widths_text
+from hyperscale.methods.method import MAX_PADDING, PADDED_DIGITS, check_widths, round_up, widths_text
 from hyperscale.networks.activations import ACTIVATIONS, Activation, activation_function
 from hyperscale.networks.initialization import initialize
 from hyperscale.networks.mlp import Shape, evaluate
@@ -44,6 +44,14 @@ class WeightGenerator:
     def shape(self, output_dim: int) -> Shape:
         """Return the generator's shape for ``output_dim`` generated numbers."""
         return Shape(sizes=(self.latent_dim, *self.widths, output_dim), biases=(True,) * (len(self.widths) + 1))
+
+    def padded(self, output_dim: int) -> WeightGenerator:
+        """Return the generator with its widths rounded up to sizes that several widths share, zero units added."""
+        for digits in PADDED_DIGITS:
+            wider = replace(self, widths=tuple(round_up(width, digits) for width in self.widths))
+            if wider.shape(output_dim).num_params <= MAX_PADDING * self.shape(output_dim).num_params:
+                return wider
+        return self
 
     def initialize(self, output_dim: int, seeds: Sequence[int]) -> Tensor:
         """Return initial parameters, float64 [len(seeds), num_params]."""

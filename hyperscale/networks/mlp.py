@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from hyperscale.networks.activations import Activation, lipschitz_constant
@@ -49,6 +50,25 @@ class Shape:
         for fan_in, fan_out, bias in self.layers:
             parts.extend([fan_in * fan_out, fan_out] if bias else [fan_in * fan_out])
         return parts
+
+    def positions(self, wider: Shape, columns: Tensor | None = None) -> Tensor:
+        """Return where each of these parameters lies in a network at least as wide: int64 [num_params].
+
+        Units keep their numbers; ``columns`` says where the outputs went, if not to the same numbers.
+        """
+        parts: list[Tensor] = []
+        start = 0
+        for index, ((fan_in, fan_out, bias), (wide_in, wide_out, _)) in enumerate(
+            zip(self.layers, wider.layers, strict=True)
+        ):
+            last = index == self.depth - 1
+            units = columns if last and columns is not None else torch.arange(fan_out)
+            parts.append((start + wide_out * torch.arange(fan_in)[:, None] + units).flatten())
+            start += wide_in * wide_out
+            if bias:
+                parts.append(start + units)
+                start += wide_out
+        return torch.cat(parts)
 
     def split(self, theta: Tensor) -> list[Layer]:
         """View flat parameters [..., num_params] as layers of weight [..., fan_in, fan_out], bias [..., fan_out].

@@ -3,42 +3,66 @@
 Lines are JSON objects. ``{"record": "setting", "digest": ..., "columns": ..., "setting": ...}`` describes a
 setting once per segment, before the first trial of it; ``{"record": "trial", ...}`` is a `TrialResult`. Every
 `append` ends with an fsync. A line torn by a crash is skipped: its trial simply runs again.
+
+Memory holds only where each line is and how its trial ended; results are read back when they are asked for.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, overload
 
 from hyperscale.errors import StoreError
 from hyperscale.identity import canonical
-from hyperscale.trial import Trial, TrialRecord, TrialResult
+from hyperscale.recording.lines import Line, Reader, encode, scan
+from hyperscale.trial import Trial, TrialRecord, TrialResult, TrialStatus
 
 _SEGMENT = re.compile(r"[A-Za-z0-9._-]+\.jsonl")
+_BATCH = 1024
+
+# A place is one integer, for there may be hundreds of thousands: the number of a line's segment, the byte at which it
+# begins (44 bits), and how its trial ended (3 bits, 0 for a setting). So places sort as lines lie on disk.
+_OFFSET_BITS, _STATUS_BITS = 44, 3
+_STATUSES = (None, *TrialStatus)
+
+
+def _place(segment: int, line: Line) -> int:
+    return (segment << _OFFSET_BITS | line.offset) << _STATUS_BITS | _STATUSES.index(line.status)
+
+
+def _status(place: int) -> TrialStatus | None:
+    return _STATUSES[place & (1 << _STATUS_BITS) - 1]
+
+
+def _segment_and_offset(place: int) -> tuple[int, int]:
+    return divmod(place >> _STATUS_BITS, 1 << _OFFSET_BITS)
 
 
 class Journal:
     """The merged journal segments of a store, and one new segment of this driver's own.
 
-    Reading never writes; the own segment's file is created by the first `append`.
+    Reading never writes; the own segment's file is created by the first `append`. One thread appends, any may read.
     """
 
     def __init__(self, folder: Path, segment: str) -> None:
         self.folder = folder
         self._path = folder / f"{segment}.jsonl"
         self._file: int | None = None
-        self._described: set[str] = set()
         self._torn = False
         self.torn_lines = 0
-        self._columns: dict[str, Mapping[str, Any]] = {}
-        self._results: dict[str, TrialResult] = {}
-        for path in self._segments():
-            self._read(path)
+        self._settings: dict[str, int] = {}
+        self._trials: dict[str, int] = {}
+        self._segments = self._find_segments()
+        for number, path in enumerate(self._segments):
+            for line in scan(path):
+                if line is None:
+                    self.torn_lines += 1
+                else:
+                    self._note(number, line)
 
     def __enter__(self) -> Journal:
         return self
@@ -48,7 +72,7 @@ class Journal:
     ) -> None:
         self.close()
 
-    def _segments(self) -> list[Path]:
+    def _find_segments(self) -> list[Path]:
         if not self.folder.exists():
             return []
         try:
@@ -56,72 +80,79 @@ class Journal:
         except OSError as error:
             raise StoreError(f"Journal folder {self.folder} cannot be read: {error}.") from error
 
-    def _read(self, path: Path) -> None:
-        try:
-            lines = path.read_bytes().split(b"\n")
-        except OSError as error:
-            raise StoreError(f"Journal segment {path} cannot be read: {error}.") from error
-        for line in lines:
-            if line.strip() and not self._take(line):
-                self.torn_lines += 1
+    def _note(self, segment: int, line: Line) -> bool:
+        """Note where a line is, and return whether it stands.
 
-    def _take(self, line: bytes) -> bool:
-        """Take one line; return False where it is torn or not of this format."""
-        try:
-            data = json.loads(line)
-            if data["record"] == "setting":
-                self._columns[data["digest"]] = dict(data["columns"])
-            else:
-                self._keep(TrialResult.from_json(data))
-        except (ValueError, KeyError, TypeError):
+        The newest result of a trial does, except that a settled one is never replaced by an unsettled one.
+        """
+        if line.status is None:
+            self._settings[line.digest] = _place(segment, line)
+        elif line.status.settled or not self.settled(line.digest):
+            self._trials[line.digest] = _place(segment, line)
+        else:
             return False
         return True
 
-    def _keep(self, result: TrialResult) -> None:
-        """Keep the newest result of a trial, except that a settled one is never replaced by an unsettled one."""
-        old = self._results.get(result.digest)
-        if old is None or result.status.settled or not old.status.settled:
-            self._results[result.digest] = result
+    def append(self, results: Sequence[tuple[Trial, TrialResult]]) -> list[TrialRecord]:
+        """Write results to the own segment and fsync it before returning.
 
-    def append(self, results: Sequence[tuple[Trial, TrialResult]]) -> None:
-        """Write results to the own segment and fsync it before returning."""
-        lines: list[dict[str, Any]] = []
+        Returns the records of those that stand: a settled result is not replaced by an unsettled one.
+        """
+        columns: dict[str, Mapping[str, Any]] = {}
+        lines: list[tuple[bytes, str, TrialResult | None]] = []
         for trial, result in results:
-            if result.setting_digest not in self._described:
-                columns = trial.setting.columns()
-                entry = {
-                    "digest": result.setting_digest,
-                    "columns": columns,
-                    "setting": canonical(trial.setting),
-                }
-                lines.append({"record": "setting", **entry})
-                self._columns[result.setting_digest] = columns
-                self._described.add(result.setting_digest)
-            lines.append({"record": "trial", **result.to_json()})
-        data = "".join(json.dumps(line, separators=(",", ":"), allow_nan=False) + "\n" for line in lines).encode()
+            setting = result.setting_digest
+            if setting not in columns:
+                columns[setting] = trial.setting.columns()
+                if not self._described(setting):
+                    lines.append((_description(trial, setting, columns[setting]), setting, None))
+            lines.append((encode({"record": "trial", **result.to_json()}), result.digest, result))
+        segment, offset = self._write(b"".join(data for data, _, _ in lines))
+        records = []
+        for data, digest, written in lines:
+            line = Line(offset=offset, digest=digest, status=None if written is None else written.status)
+            if self._note(segment, line) and written is not None:
+                records.append(TrialRecord(result=written, columns=columns[written.setting_digest]))
+            offset += len(data)
+        return records
+
+    def _described(self, setting_digest: str) -> bool:
+        """Whether the own segment describes the setting."""
+        place = self._settings.get(setting_digest)
+        return place is not None and self._segments[_segment_and_offset(place)[0]] == self._path
+
+    def _write(self, data: bytes) -> tuple[int, int]:
+        """Make ``data`` durable; return the number of the own segment and the byte it begins at."""
         try:
-            self._write(data)
+            file = self._open()
+            if self._torn:  # end the line that an earlier failure may have left unfinished
+                os.write(file, b"\n")
+                self._torn = False
+            offset = os.fstat(file).st_size
+            while data:
+                data = data[os.write(file, data) :]
+            os.fsync(file)
         except OSError as error:
             self._torn = True
             raise StoreError(
                 f"Journal segment {self._path} cannot be written: {error}. Nothing recorded so far is lost; "
                 "free space or choose another --store, then run again."
             ) from error
-        for _, result in results:
-            self._keep(result)
+        return self._segments.index(self._path), offset
 
-    def _write(self, data: bytes) -> None:
+    def _open(self) -> int:
+        """Open the own segment at the first call, creating it where it is new."""
         if self._file is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            size = os.fstat(self._file).st_size
+            self._torn = size > 0 and os.pread(self._file, 1, size - 1) != b"\n"
+            if self._path not in self._segments:
+                self._segments.append(self._path)
             folder = os.open(self.folder, os.O_RDONLY)
             os.fsync(folder)
             os.close(folder)
-        if self._torn:  # end the line that an earlier failure may have left unfinished
-            data, self._torn = b"\n" + data, False
-        while data:
-            data = data[os.write(self._file, data) :]
-        os.fsync(self._file)
+        return self._file
 
     def close(self) -> None:
         """Close the own segment."""
@@ -129,16 +160,79 @@ class Journal:
             os.close(self._file)
             self._file = None
 
-    def get(self, digest: str) -> TrialResult | None:
-        """Return the recorded result of a trial, or None."""
-        return self._results.get(digest)
+    def status(self, digest: str) -> TrialStatus | None:
+        """Return how a trial ended, or None where that is not recorded; nothing is read."""
+        place = self._trials.get(digest)
+        return None if place is None else _status(place)
 
     def settled(self, digest: str) -> bool:
         """Whether the trial has an outcome that `run` will not repeat."""
-        result = self._results.get(digest)
-        return result is not None and result.status.settled
+        status = self.status(digest)
+        return status is not None and status.settled
+
+    def get(self, digest: str) -> TrialResult | None:
+        """Return the recorded result of a trial, or None; `records` and `view` are for many."""
+        place = self._trials.get(digest)
+        if place is None:
+            return None
+        with Reader(ahead=False) as reader:
+            return TrialResult.from_json(self._entry(reader, place))
 
     def records(self, digests: Iterable[str]) -> list[TrialRecord]:
         """Return the recorded results of these trials with their settings' columns, in the order asked."""
-        found = (self._results[digest] for digest in digests if digest in self._results)
-        return [TrialRecord(result=r, columns=self._columns.get(r.setting_digest, {})) for r in found]
+        return list(self.view(digests))
+
+    def view(self, digests: Iterable[str]) -> RecordsView:
+        """Return what `records` does, but read while it is looped over: for more trials than should be in memory."""
+        return RecordsView(self, [digest for digest in digests if digest in self._trials])
+
+    def read(self, digests: Sequence[str]) -> list[TrialRecord]:
+        """Read the results of recorded trials, in the order of the file, and return them in the order asked."""
+
+        def in_order(digests: Iterable[str], places: Mapping[str, int]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+            for digest in sorted(digests, key=places.__getitem__):
+                yield digest, self._entry(reader, places[digest])
+
+        with Reader() as reader:
+            results = {d: TrialResult.from_json(entry) for d, entry in in_order(set(digests), self._trials)}
+            described = {result.setting_digest for result in results.values()} & self._settings.keys()
+            columns = {digest: entry["columns"] for digest, entry in in_order(described, self._settings)}
+        found = [results[digest] for digest in digests]
+        return [TrialRecord(result=result, columns=columns.get(result.setting_digest, {})) for result in found]
+
+    def _entry(self, reader: Reader, place: int) -> Mapping[str, Any]:
+        segment, offset = _segment_and_offset(place)
+        return reader.line(self._segments[segment], offset)
+
+
+def _description(trial: Trial, digest: str, columns: Mapping[str, Any]) -> bytes:
+    entry = {"digest": digest, "columns": columns, "setting": canonical(trial.setting)}
+    return encode({"record": "setting", **entry})
+
+
+class RecordsView(Sequence[TrialRecord]):
+    """Records of a journal that are read from disk, some at a time, whenever they are looped over.
+
+    ``digests`` are those of its trials, in order; asking for them or for the length reads nothing.
+    """
+
+    def __init__(self, journal: Journal, digests: Sequence[str]) -> None:
+        self.journal, self.digests = journal, digests
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    def __iter__(self) -> Iterator[TrialRecord]:
+        for start in range(0, len(self.digests), _BATCH):
+            yield from self.journal.read(self.digests[start : start + _BATCH])
+
+    @overload
+    def __getitem__(self, index: int) -> TrialRecord: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> RecordsView: ...
+
+    def __getitem__(self, index: int | slice) -> TrialRecord | RecordsView:
+        if isinstance(index, slice):
+            return RecordsView(self.journal, self.digests[index])
+        return self.journal.read([self.digests[index]])[0]

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from hyperscale.errors import StudyError, check_choice, check_integer
 from hyperscale.identity import canonical
-from hyperscale.methods.method import ConditionedMethod, Dims, Method
+from hyperscale.methods.method import ConditionedMethod, Method
 from hyperscale.methods.per_instance import PerInstance
-from hyperscale.settings.batches import (
-    Batch,
-    Batches,
-    FreshBatches,
-    PointSource,
-    SampleBatches,
-    draw_sample,
-    grid,
-)
+from hyperscale.settings.fitting import EVALUATION_CHUNK, MAX_EVALUATION_NUMBERS, ApproximationObjective
 from hyperscale.settings.setting import Cost, PackRun, Scalar, Setting
-from hyperscale.targets.target import FixedSample, FreshPoints, PreparedTarget, Target
+from hyperscale.targets.target import FixedSample, FreshPoints, Target
 from hyperscale.training.optimizers import Adam, Optimizer
 from hyperscale.training.trainer import TrainingRun
 
 _MAX_GRID = 2**22
-_CHUNK_NUMBERS = 2**20
+_SMALL_BYTES = 4 * 2**20
 _MAX_FEATURES = 2**16
 _SPECTRAL = ("spectral_complexity_primary", "spectral_complexity_conditioning")
 
@@ -137,163 +128,64 @@ class Approximation(Setting):
         spectral = _SPECTRAL[: 2 if self.method.columns().get("depth") else 1]
         return ("sup_error", "rmse", *sampled, *spectral)
 
+    @property
+    def padded_method(self) -> Method:
+        """The method as a pack trains it, with widths that several settings share."""
+        return self.method.padded(self.target.dims, self.batch_shape)
+
     def program(self) -> object:
-        """Everything but the learning rate, the weight decay, the momentum and the target's coefficients."""
-        parts = [self.target.program(), self.optimizer.program(), self.method, self.points]
-        return [*(canonical(part) for part in parts), self.steps, self.grid_points, self.precision]
+        """Method up to padding, batches, update rule and precision.
+
+        Within them seed, target coefficients, learning rate, momentum, weight decay, schedule, number of steps and
+        padded widths may vary.
+        """
+        parts = [self.target.program(), self.optimizer.program(), self.padded_method, self.points]
+        return [*(canonical(part) for part in parts), self.grid_points, self.precision]
 
     def cost(self) -> Cost:
-        """Estimate one trial: three passes a step and the update; parameters, activations and data in memory."""
-        dims, (instances, points) = self.target.dims, self.batch_shape
+        """Estimate one trial, padding included: three passes a step and the update; all that lies in memory.
+
+        Of each parameter there are the value, the gradient, the final value, the float64 it was drawn as and the
+        optimiser's buffers; of each activation somewhat more than two, counting what is at work; of a sample two
+        while it is drawn.
+        """
+        dims, (instances, points), method = self.target.dims, self.batch_shape, self.padded_method
         size = 8 if self.precision == "float64" else 4
-        num_params = self.method.num_params_trained(dims)
-        flops = self.steps * (6.0 * self.method.multiply_adds(dims, instances, points) + 12.0 * num_params)
-        activations = self.method.num_activations(dims, instances, points)
-        memory = num_params * size * 8 + 3 * size * activations
+        num_params = method.num_params_trained(dims)
+        flops = self.steps * (6.0 * method.multiply_adds(dims, instances, points) + 12.0 * num_params)
+        activations = method.num_activations(dims, instances, points)
+        memory = num_params * size * (4 + self.optimizer.num_buffers) + 2.2 * size * activations
         if isinstance(self.points, FixedSample):
-            memory += (self.points.size + self.points.test_size) * (dims.x_dim + dims.conditioning_dim + 1) * size
-        else:
-            memory += 4 * 8 * max(2**15, _CHUNK_NUMBERS // 4)
-        passed = float(self.steps) * activations
-        return Cost(flops=flops, num_steps=self.steps, memory_bytes=int(memory), num_activations=passed)
+            memory += 2 * self.points.size * (dims.x_dim + dims.conditioning_dim + 1) * size
+        return Cost(
+            flops=flops,
+            num_steps=self.steps,
+            memory_bytes=int(memory),
+            shared_bytes=self._evaluation_bytes(),
+            num_activations=float(self.steps) * activations,
+        )
+
+    def _evaluation_bytes(self) -> int:
+        """Return about what evaluation takes, in float64: the test sample and a chunk of it in the network."""
+        dims, method = self.target.dims, self.method
+        if isinstance(self.points, FixedSample):
+            sample = self.points.test_size * (dims.x_dim + dims.conditioning_dim + 1)
+            chunk = method.num_activations(dims, min(EVALUATION_CHUNK, self.points.test_size), 1)
+            return 8 * (2 * sample + 2 * chunk) + _SMALL_BYTES
+        pairs = self.grid_points**dims.x_dim * self._num_grid_instances()
+        width = max(8, *method.primary_widths, 0)
+        return 5 * 8 * min(MAX_EVALUATION_NUMBERS, pairs * width) + _SMALL_BYTES
+
+    def brief(self, num_steps: int | None) -> Approximation:
+        """Return the same with a sample of two batches, if it has a sample; the test sample stays for evaluation."""
+        points = self.points
+        if isinstance(points, FixedSample):
+            size = min(points.size, 2 * points.batch_size)
+            points = replace(points, size=size, test_size=points.test_size if num_steps else 1)
+        return replace(self, points=points, steps=num_steps or self.steps)
 
     def start(self, members: Sequence[tuple[Approximation, int]], device: str) -> PackRun:
         """Start training ``members`` (setting, seed) of this program together."""
-        objective = ApproximationObjective(self, members, device)
-        params = self.method.initialize(self.target.dims, [seed for _, seed in members])
-        optimizers = [setting.optimizer for setting, _ in members]
-        return TrainingRun(objective, params.to(device, self.dtype), optimizers, self.steps)
-
-
-class ApproximationObjective:
-    """Mean squared error of the members on their batches, and their errors at the end.
-
-    Members with the same target and seed see the same points: streams are made once and shared.
-    """
-
-    def __init__(self, shared: Approximation, members: Sequence[tuple[Approximation, int]], device: str) -> None:
-        self.method: Method = shared.method
-        self.dims: Dims = shared.target.dims
-        self.shared, self.device = shared, device
-        streams = list(dict.fromkeys((setting.target, seed) for setting, seed in members))
-        self.targets = [target for target, _ in streams]
-        self.seeds = [seed for _, seed in streams]
-        order = [streams.index((setting.target, seed)) for setting, seed in members]
-        self.rows = None if order == list(range(len(streams))) else torch.tensor(order, device=device)
-        self.target: PreparedTarget = shared.target.prepare(self.targets, self.seeds, device)
-        self.sample: Batch | None = None
-        self._fits: dict[int, Tensor] = {}
-        self.batches: Batches = self._batches()
-
-    def _source(self, stream: Literal["data", "batches"]) -> PointSource:
-        return PointSource(self.seeds, stream, self.dims, self.shared.target.inputs, self.device)
-
-    def _batches(self) -> Batches:
-        points = self.shared.points
-        if isinstance(points, FixedSample):
-            self.sample = draw_sample(self._source("data"), self.target, points.size, self.shared.dtype)
-            return SampleBatches(self.sample, points, self.seeds)
-        fixed = self.method.instances(self.dims) if isinstance(self.method, PerInstance) else None
-        return FreshBatches(self._source("batches"), self.target, points, self.shared.dtype, fixed)
-
-    def _for_members(self, part: Tensor) -> Tensor:
-        """Give every member its stream's rows, always contiguous: a kernel may depend on the layout."""
-        return part.contiguous() if self.rows is None else part[self.rows]
-
-    def loss(self, params: Tensor, step: int) -> Tensor:
-        """Return the mean squared error on the batch of ``step``, [members]."""
-        x, conditioning, y = (self._for_members(part) for part in self.batches.batch(step))
-        residual = self.method.evaluate(self.dims, params, x, conditioning) - y
-        return residual.square().mean(dim=(1, 2, 3))
-
-    def metrics(self, params: Tensor) -> dict[str, Tensor]:
-        """Return the final errors and spectral complexities, each [members].
-
-        One member at a time, so that not even the last bit depends on the pack.
-        """
-        rows = range(len(params)) if self.rows is None else self.rows.tolist()
-        members = [self._member_metrics(member[None].double(), row) for member, row in zip(params, rows, strict=True)]
-        return {name: torch.cat([metrics[name] for metrics in members]) for name in members[0]}
-
-    def _member_metrics(self, params: Tensor, row: int) -> dict[str, Tensor]:
-        """Return the metrics of one member, ``params`` [1, num_params], that sees stream ``row``; each [1]."""
-        largest = torch.zeros(1, dtype=torch.float64, device=params.device)
-        total, zero, linear, count = largest.clone(), largest.clone(), largest.clone(), 0
-        zero_largest, num_points = largest.clone(), 0
-        fit = None if self.sample is None else self._linear_fit(row)
-        for x, conditioning, y in self._evaluation_batches(row):
-            residual = (self.method.evaluate(self.dims, params, x, conditioning) - y).flatten(2)
-            worst, squared = self.method.keep_best(residual.abs().amax(dim=2), residual.square().sum(dim=2))
-            largest = torch.maximum(largest, worst.amax(dim=1))
-            total += squared.sum(dim=1)
-            count += squared.shape[1] * residual.shape[2]
-            zero += y.square().sum(dim=(1, 2, 3))
-            zero_largest = torch.maximum(zero_largest, y.abs().amax(dim=(1, 2, 3)))
-            num_points += y.numel()
-            if fit is not None:
-                linear += ((x.squeeze(2) @ fit).squeeze(-1) - y.flatten(1)).square().sum(dim=1)
-        mean_square = total / count
-        metrics = {"sup_error": largest, "rmse": mean_square.sqrt()}
-        zero = zero / num_points
-        if fit is None:
-            metrics |= {"zero_sup_error": zero_largest, "zero_rmse": zero.sqrt()}
-        else:
-            metrics |= {"test_loss": mean_square, "zero_loss": zero, "linear_loss": linear / count}
-        return metrics | self.method.spectral_complexities(self.dims, params, self._spectral_instances(row))
-
-    def _linear_fit(self, row: int) -> Tensor:
-        """Return the best linear map of stream ``row``'s sample, computed once."""
-        assert self.sample is not None
-        if row not in self._fits:
-            x, conditioning, y = (part[row : row + 1] for part in self.sample)
-            self._fits[row] = linear_fit((x, conditioning, y))
-        return self._fits[row]
-
-    def _spectral_instances(self, row: int) -> Tensor:
-        """Return the values of I, [1, instances, conditioning_dim], over which the primary's complexity is maximal."""
-        if self.sample is not None:
-            return self.sample[1][row : row + 1, :100].double()
-        if isinstance(self.method, PerInstance):
-            instances = self.method.instances(self.dims)
-        else:
-            instances = grid(
-                self.dims.conditioning_dim, max(2, min(33, round(4096 ** (1 / self.dims.conditioning_dim))))
-            )
-        return instances.to(self.device)[None]
-
-    def _evaluation_batches(self, row: int) -> Iterator[Batch]:
-        """Yield stream ``row``'s test sample, or the grid with its target, some instances at a time."""
-        target = self.shared.target.prepare([self.targets[row]], [self.seeds[row]], self.device)
-        if isinstance(self.shared.points, FixedSample):
-            source = PointSource([self.seeds[row]], "evaluation", self.dims, self.shared.target.inputs, self.device)
-            test = draw_sample(source, target, self.shared.points.test_size, torch.float64)
-            for start in range(0, test[0].shape[1], 500):
-                x, conditioning, y = (part[:, start : start + 500] for part in test)
-                yield x, conditioning, y
-            return
-        x_grid = grid(self.dims.x_dim, self.shared.grid_points).to(self.device)
-        if isinstance(self.method, PerInstance):
-            instances = self.method.instances(self.dims).to(self.device)
-        else:
-            instances = grid(self.dims.conditioning_dim, self.shared.grid_points).to(self.device)
-        width = max(8, max(self.method.primary_widths, default=1))
-        size = max(1, _CHUNK_NUMBERS // (len(x_grid) * width))
-        if isinstance(self.method, PerInstance):
-            size = len(instances)
-        for start in range(0, len(instances), size):
-            conditioning = instances[start : start + size][None]
-            x = x_grid.expand(1, conditioning.shape[1], -1, -1).contiguous()
-            yield x, conditioning, target.evaluate(x, conditioning)
-
-    def curves(self, params: Tensor) -> list[dict[str, list[list[float]]]]:
-        """Return no further curves."""
-        return [{} for _ in range(params.shape[0])]
-
-
-def linear_fit(sample: Batch) -> Tensor:
-    """Return the best I-independent linear map of x on a sample, by least squares: float64 [streams, x_dim, 1]."""
-    x, y = sample[0].squeeze(2).double(), sample[2].flatten(1).double()
-    gram = x.mT @ x
-    ridge = 1e-10 * gram.diagonal(dim1=-2, dim2=-1).mean(dim=-1)
-    gram.diagonal(dim1=-2, dim2=-1).add_(ridge.unsqueeze(-1))
-    return torch.linalg.solve(gram, x.mT @ y.unsqueeze(-1))
+        objective = ApproximationObjective(members, device)
+        optimizers, steps = [s.optimizer for s, _ in members], [s.steps for s, _ in members]
+        return TrainingRun(objective, objective.initialize().to(device, self.dtype), optimizers, steps)

@@ -8,7 +8,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from hyperscale.methods.method import Dims
+from hyperscale.methods.method import Dims, Method
+from hyperscale.methods.per_instance import PerInstance
 from hyperscale.seeding import Stream, normal, step_keys, stream_keys, uniform, uniform_between
 from hyperscale.targets.target import FixedSample, FreshPoints, PreparedTarget
 
@@ -16,7 +17,7 @@ Batch = tuple[Tensor, Tensor, Tensor]  # x [S, B, n, m1], I [S, B, m2], y [S, B,
 
 _BLOCK = 500
 _CHUNK_STEPS = 32
-_CHUNK_NUMBERS = 2**21
+_CHUNK_NUMBERS = 2**16
 
 
 class Batches(Protocol):
@@ -24,6 +25,9 @@ class Batches(Protocol):
 
     def batch(self, step: int) -> Batch:
         """Return the batch of ``step``."""
+
+    def features(self, step: int) -> Tensor:
+        """Return what the method's networks see of that batch's I."""
 
 
 class PointSource:
@@ -37,8 +41,8 @@ class PointSource:
         self.law = law
 
     def draw(self, steps: range, instances: int, points: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Return x [S, T, instances, points, x_dim] and I [S, T, instances, conditioning_dim] for T steps."""
-        keys = step_keys(self.keys, torch.arange(steps.start, steps.stop, dtype=torch.int64))
+        """Return x [T, S, instances, points, x_dim] and I [T, S, instances, conditioning_dim] for T steps."""
+        keys = step_keys(self.keys, torch.arange(steps.start, steps.stop, dtype=torch.int64)).T
         size_i = instances * self.dims.conditioning_dim
         count = size_i + instances * points * self.dims.x_dim
         numbers = uniform_between(keys, count, -1, 1, dtype) if self.law == "uniform" else normal(keys, count, dtype)
@@ -50,7 +54,7 @@ class PointSource:
 
 
 class FreshBatches:
-    """`FreshPoints`: new points every step, made several steps at a time (always the same groups of steps)."""
+    """`FreshPoints`: new points every step, made several steps at a time."""
 
     def __init__(
         self,
@@ -58,11 +62,12 @@ class FreshBatches:
         target: PreparedTarget,
         spec: FreshPoints,
         dtype: torch.dtype,
-        fixed_instances: Tensor | None = None,
+        method: Method,
     ) -> None:
-        self.source, self.target, self.dtype, self.points = source, target, dtype, spec.points
-        self.fixed = None if fixed_instances is None else fixed_instances.to(source.keys.device, dtype)
-        self.instances = spec.instances if fixed_instances is None else fixed_instances.shape[0]
+        self.source, self.target, self.dtype, self.points, self.method = source, target, dtype, spec.points, method
+        fixed = method.instances(source.dims) if isinstance(method, PerInstance) else None
+        self.fixed = None if fixed is None else fixed.to(source.keys.device, dtype)
+        self.instances = spec.instances if fixed is None else fixed.shape[0]
         numbers = self.instances * (spec.points * source.dims.x_dim + source.dims.conditioning_dim)
         self.chunk = max(1, min(_CHUNK_STEPS, _CHUNK_NUMBERS // (numbers * len(source.keys))))
         self._steps = range(0)
@@ -71,25 +76,29 @@ class FreshBatches:
     def batch(self, step: int) -> Batch:
         """Return the batch of ``step``, making its chunk of steps if it is a new one."""
         if step not in self._steps:
-            start = step - step % self.chunk
-            self._make(range(start, start + self.chunk))
-        x, conditioning, y = (part[:, step - self._steps.start] for part in self._made)
+            self._make(range(step, step + self.chunk))
+        x, conditioning, y = (part[step - self._steps.start] for part in self._made[:3])
         return x, conditioning, y
+
+    def features(self, step: int) -> Tensor:
+        """Return what the method's networks see of that batch's I."""
+        assert step in self._steps
+        return self._made[3][step - self._steps.start]
 
     def _make(self, steps: range) -> None:
         x, conditioning = self.source.draw(steps, self.instances, self.points, self.dtype)
         if self.fixed is not None:
             conditioning = self.fixed.expand_as(conditioning)
-        shape = x.shape[:3]
-        y = self.target.evaluate(x.flatten(1, 2), conditioning.flatten(1, 2)).unflatten(1, shape[1:])
-        self._steps, self._made = steps, [x, conditioning, y]
+        by_stream = (part.transpose(0, 1).flatten(1, 2) for part in (x, conditioning))
+        y = self.target.evaluate(*by_stream).unflatten(1, (len(steps), self.instances)).transpose(0, 1).contiguous()
+        self._steps, self._made = steps, [x, conditioning, y, self.method.features(conditioning)]
 
 
 class SampleBatches:
     """`FixedSample`: a sample drawn once, seen in batches of a fresh shuffle every epoch."""
 
-    def __init__(self, sample: Batch, spec: FixedSample, seeds: Sequence[int]) -> None:
-        self.sample, self.batch_size = sample, spec.batch_size
+    def __init__(self, sample: Batch, spec: FixedSample, seeds: Sequence[int], method: Method) -> None:
+        self.sample, self.batch_size, self.method = sample, spec.batch_size, method
         self.per_epoch = spec.size // spec.batch_size
         self.keys = stream_keys(seeds, "batches").to(sample[0].device)
         self._epoch = -1
@@ -105,7 +114,12 @@ class SampleBatches:
         chosen = self._order[:, index * self.batch_size : (index + 1) * self.batch_size]
         rows = torch.arange(len(chosen), device=chosen.device).unsqueeze(-1)
         x, conditioning, y = (part[rows, chosen] for part in self.sample)
+        self._features = self.method.features(conditioning)
         return x, conditioning, y
+
+    def features(self, step: int) -> Tensor:  # noqa: ARG002
+        """Return what the method's networks see of the last batch's I."""
+        return self._features
 
 
 def draw_sample(source: PointSource, target: PreparedTarget, size: int, dtype: torch.dtype) -> Batch:
@@ -113,7 +127,7 @@ def draw_sample(source: PointSource, target: PreparedTarget, size: int, dtype: t
     blocks: list[Batch] = []
     for index in range(-(-size // _BLOCK)):
         x, conditioning = source.draw(range(index, index + 1), _BLOCK, 1, dtype)
-        x, conditioning = x[:, 0], conditioning[:, 0]
+        x, conditioning = x[0], conditioning[0]
         blocks.append((x, conditioning, target.evaluate(x, conditioning)))
     x, conditioning, y = (torch.cat(parts, dim=1)[:, :size] for parts in zip(*blocks, strict=True))
     return x, conditioning, y

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -12,10 +12,14 @@ from torch import Tensor
 from hyperscale.diversity.entropy import kozachenko_leonenko, nearest_distances
 from hyperscale.errors import StudyError, check_integer, check_number
 from hyperscale.identity import canonical
+from hyperscale.methods.packed import layers_of
 from hyperscale.methods.weight_generator import WeightGenerator
+from hyperscale.networks.activations import vanishes_at_zero
+from hyperscale.networks.backprop import backward, forward
 from hyperscale.seeding import step_keys, stream_keys, uniform_between
 from hyperscale.settings.setting import Cost, PackRun, Scalar, Setting
 from hyperscale.targets.gaussian_mixture import GaussianMixture
+from hyperscale.training.objective import Objective
 from hyperscale.training.optimizers import Adam, Optimizer, per_member
 from hyperscale.training.schedules import Exponential
 from hyperscale.training.trainer import TrainingRun
@@ -90,34 +94,84 @@ class Generation(Setting):
         return ("mean_value", "entropy", "peaks_reached", *correlation)
 
     def program(self) -> object:
-        """Everything but the accuracy weight, the norm penalty and the learning rate."""
-        parts = [canonical(part) for part in (self.generator, self.target, self.optimizer.program())]
-        return [*parts, self.batch_size, self.steps]
+        """The generator up to padding, the target and the update rule; weights, rates and steps may vary."""
+        parts = [canonical(part) for part in (self.padded_generator, self.target, self.optimizer.program())]
+        return [*parts, self.batch_size]
+
+    @property
+    def padded_generator(self) -> WeightGenerator:
+        """The generator as a pack trains it, with widths that several settings share."""
+        return self.generator.padded(_PLANE)
 
     def cost(self) -> Cost:
         """Estimate one trial: three passes a step and the update."""
-        work = 6.0 * self.batch_size * self.generator.shape(_PLANE).num_weights + 12.0 * self.num_params
-        memory = 64 * self.num_params + 32 * _PEAK_SAMPLES**2
-        return Cost(flops=self.steps * work, num_steps=self.steps, memory_bytes=memory)
+        shape = self.padded_generator.shape(_PLANE)
+        work = 6.0 * self.batch_size * shape.num_weights + 12.0 * shape.num_params
+        activations = self.batch_size * sum(shape.sizes)
+        return Cost(
+            flops=self.steps * work,
+            num_steps=self.steps,
+            memory_bytes=24 * shape.num_params + 16 * activations + 8 * self.batch_size**2,
+            shared_bytes=12 * _PEAK_SAMPLES**2,
+            num_activations=float(self.steps) * (activations + self.batch_size**2),
+        )
+
+    def brief(self, num_steps: int | None) -> Generation:
+        """Return the same with ``num_steps`` steps."""
+        return replace(self, steps=num_steps or self.steps)
 
     def start(self, members: Sequence[tuple[Generation, int]], device: str) -> PackRun:
         """Start training ``members`` (setting, seed) of this program together."""
-        params = self.generator.initialize(_PLANE, [seed for _, seed in members]).to(device, torch.float32)
-        objective = GenerationObjective(self, members, params)
-        return TrainingRun(objective, params, [setting.optimizer for setting, _ in members], self.steps)
+        objective = GenerationObjective(members, device)
+        optimizers, steps = [s.optimizer for s, _ in members], [s.steps for s, _ in members]
+        return TrainingRun(objective, objective.initialize().to(device, torch.float32), optimizers, steps)
 
 
-class GenerationObjective:
-    """The accuracy-diversity objective of every member on its own noise."""
+class GenerationObjective(Objective):
+    """The accuracy-diversity objective of every member on its own noise; all train as one generator, padded."""
 
-    def __init__(self, shared: Generation, members: Sequence[tuple[Generation, int]], params: Tensor) -> None:
-        self.shared, self.generator, self.target = shared, shared.generator, shared.target
-        self.accuracy_weight = per_member([setting.accuracy_weight for setting, _ in members], params)
-        self.norm_penalty = per_member([setting.norm_penalty for setting, _ in members], params)
+    def __init__(self, members: Sequence[tuple[Generation, int]], device: str) -> None:
+        self.members, self.device = list(members), device
+        self.shared = members[0][0]
+        self.generator, self.target = self.shared.padded_generator, self.shared.target
         seeds = [seed for _, seed in members]
-        self.keys = stream_keys(seeds, "batches").to(params.device)
-        self.evaluation_keys = stream_keys(seeds, "evaluation").to(params.device)
+        self.keys = stream_keys(seeds, "batches").to(device)
+        self.evaluation_keys = stream_keys(seeds, "evaluation").to(device)
+        numbers = torch.empty(0, device=device)
+        self.accuracy_weight = per_member([setting.accuracy_weight for setting, _ in members], numbers)
+        self.norm_penalty = per_member([setting.norm_penalty for setting, _ in members], numbers)
         self._steps, self._noise = range(0), torch.empty(0)
+
+    def select(self, members: Sequence[int]) -> GenerationObjective:
+        """Return the objective of some of the members."""
+        return GenerationObjective([self.members[member] for member in members], self.device)
+
+    def _place(self, member: int) -> Tensor:
+        """Return where a member's own parameters lie among the padded ones."""
+        own = self.members[member][0].generator
+        return own.shape(_PLANE).positions(self.generator.shape(_PLANE)).to(self.device)
+
+    def initialize(self) -> Tensor:
+        """Return initial parameters, float64 [members, num_params]; what padding adds is zero."""
+        params = torch.zeros(len(self.members), self.generator.shape(_PLANE).num_params, dtype=torch.float64)
+        groups: dict[WeightGenerator, list[int]] = {}
+        for row, (setting, _) in enumerate(self.members):
+            groups.setdefault(setting.generator, []).append(row)
+        for generator, rows in groups.items():
+            values = generator.initialize(_PLANE, [self.members[row][1] for row in rows])
+            params[torch.tensor(rows)[:, None], self._place(rows[0]).cpu()] = values
+        return params
+
+    def bind(self, params: Tensor, gradient: Tensor) -> None:
+        """Take the tensors of training and make the generator's program for them."""
+        super().bind(params, gradient)
+        shape, self._activation = self.generator.shape(_PLANE), self.generator.activation
+        self._layers, self._gradients = layers_of(shape, params), layers_of(shape, gradient)
+        self.mask: Tensor | None = None
+        if not vanishes_at_zero(self._activation) and any(s.generator != self.generator for s, _ in self.members):
+            self.mask = torch.zeros_like(params)
+            for row in range(len(self.members)):
+                self.mask[row, self._place(row)] = 1
 
     def _batch(self, step: int) -> Tensor:
         """Return z [members, batch_size, latent_dim], made for a fixed group of steps at a time."""
@@ -131,32 +185,60 @@ class GenerationObjective:
 
     def loss(self, params: Tensor, step: int) -> Tensor:
         """Return accuracy_weight * L_accuracy - H^, [members]."""
-        points = self.generator.generate(_PLANE, params, self._batch(step))
+        return self._loss_of(self.generator.generate(_PLANE, params, self._batch(step)))
+
+    def differentiate(self, step: int) -> Tensor:
+        """Return the losses and fill the gradient: the chain rule written out up to the generated points."""
+        return self.differentiate_on(self.inputs(step))
+
+    def inputs(self, step: int) -> Sequence[Tensor]:
+        """Return the noise."""
+        return [self._batch(step)]
+
+    def differentiate_on(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Return the losses on given noise and fill the gradient."""
+        values = forward(self._layers, inputs[0], self._activation)
+        points = values[-1].requires_grad_()
+        with torch.enable_grad():
+            loss = self._loss_of(points)
+            (grad,) = torch.autograd.grad(loss.sum(), points)
+        backward(self._layers, self._gradients, values, grad, self._activation)
+        if self.mask is not None:
+            self.gradient.mul_(self.mask)
+        return loss.detach()
+
+    def _loss_of(self, points: Tensor) -> Tensor:
         cost = self.norm_penalty * points.square().sum(dim=-1) - self.target.value(points)
         entropy = kozachenko_leonenko(points, self.generator.latent_dim)
         return (self.accuracy_weight * cost).mean(dim=-1) - entropy
 
-    def _line(self, params: Tensor, keys: Tensor, count: int) -> Tensor:
+    def _line(self, generator: WeightGenerator, params: Tensor, keys: Tensor, count: int) -> Tensor:
         """Return ``count`` generated points in float64; z is equispaced, or random above one latent dimension."""
-        latent_dim = self.generator.latent_dim
+        latent_dim = generator.latent_dim
         if latent_dim == 1:
             z = torch.linspace(-1, 1, count, dtype=torch.float64, device=params.device)[:, None].expand(
                 len(params), -1, -1
             )
         else:
             z = uniform_between(keys, count * latent_dim, -1, 1, torch.float64).unflatten(-1, (count, -1))
-        return self.generator.generate(_PLANE, params.double(), z)
+        return generator.generate(_PLANE, params.double(), z)
 
-    def metrics(self, params: Tensor) -> dict[str, Tensor]:
-        """Return the final metrics, each [members]; one member at a time bounds memory."""
-        rows = [self._member_metrics(params[i : i + 1], self.evaluation_keys[i : i + 1]) for i in range(len(params))]
+    def metrics(self, params: Tensor, members: Sequence[int]) -> dict[str, Tensor]:
+        """Return final metrics, each [len(members)]; one member at a time bounds memory."""
+        rows = [self._member_metrics(row, member) for row, member in zip(params, members, strict=True)]
         return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
 
-    def _member_metrics(self, params: Tensor, key: Tensor) -> dict[str, Tensor]:
-        latent_dim = self.generator.latent_dim
+    def _own(self, padded: Tensor, member: int) -> tuple[WeightGenerator, Tensor, Tensor]:
+        """Return a member's unpadded generator, its parameters [1, num_params] and its evaluation key [1]."""
+        params = padded[self._place(member)][None]
+        return self.members[member][0].generator, params, self.evaluation_keys[member : member + 1]
+
+    def _member_metrics(self, padded: Tensor, member: int) -> dict[str, Tensor]:
+        generator, params, key = self._own(padded, member)
+        latent_dim = generator.latent_dim
         z = uniform_between(key, _EVALUATION_SAMPLES * latent_dim, -1, 1, torch.float64)
-        points = self.generator.generate(_PLANE, params.double(), z.unflatten(-1, (_EVALUATION_SAMPLES, latent_dim)))[0]
-        line = self._line(params, key, _PEAK_SAMPLES)[0]
+        points = generator.generate(_PLANE, params.double(), z.unflatten(-1, (_EVALUATION_SAMPLES, latent_dim)))[0]
+        line = self._line(generator, params, key, _PEAK_SAMPLES)[0]
         distances = torch.cdist(self.target.means().to(line), line).amin(dim=-1)
         metrics = {
             "mean_value": self.target.value(points).mean(),
@@ -168,12 +250,12 @@ class GenerationObjective:
             metrics["rank_correlation"] = spearman(self.target.value(even), nearest_distances(even))
         return metrics
 
-    def curves(self, params: Tensor) -> list[dict[str, list[list[float]]]]:
+    def curves(self, params: Tensor, members: Sequence[int]) -> list[dict[str, list[list[float]]]]:
         """Return ``points`` of the generated curve and ``mixture_means``, as [xs, ys]."""
         means = [[round(number, 4) for number in axis] for axis in self.target.means().T.tolist()]
-        lines = self._line(params, self.evaluation_keys, _CURVE_SAMPLES)
         rows: list[dict[str, list[list[float]]]] = []
-        for line in lines:
+        for padded, member in zip(params, members, strict=True):
+            line = self._line(*self._own(padded, member), _CURVE_SAMPLES)[0]
             sound = line[line.isfinite().all(dim=-1)]
             points = [[round(number, 4) for number in axis] for axis in sound.T.tolist()]
             rows.append({"points": points, "mixture_means": means})

@@ -16,13 +16,15 @@ Scalar = str | int | float
 class Cost:
     """What one trial is expected to cost: arithmetic, optimiser steps, memory.
 
-    ``flops`` counts multiply-adds twice, forward, backward and update; ``memory_bytes`` is the peak;
-    ``num_activations`` are the numbers that all steps' elementwise operations pass over.
+    ``flops`` counts multiply-adds twice, forward, backward and update. ``memory_bytes`` is what each trial of a pack
+    adds to the peak, ``shared_bytes`` what a pack needs once (evaluation goes member by member). ``num_activations``
+    are the numbers that all steps' elementwise operations pass over.
     """
 
     flops: float
     num_steps: int
     memory_bytes: int
+    shared_bytes: int = 0
     num_activations: float = 0.0
 
 
@@ -55,13 +57,22 @@ class PackRun(Protocol):
         """Return the members' outcomes in order; valid once `advance` returned True."""
 
 
+class _Remembered:
+    """Room for a setting's digest once it is computed: no field, so it is in no comparison, copy or pickle."""
+
+    __slots__ = ("_digest",)
+    _digest: str
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Setting(ABC):
+class Setting(_Remembered, ABC):
     """One configuration of one kind of work. A new kind is one new file that defines a subclass."""
 
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON of every field."""
-        return sha256(canonical(self))
+        """SHA-256 of the canonical JSON of every field, computed once."""
+        if not hasattr(self, "_digest"):
+            object.__setattr__(self, "_digest", sha256(canonical(self)))
+        return self._digest
 
     @property
     @abstractmethod
@@ -87,6 +98,13 @@ class Setting(ABC):
     @abstractmethod
     def start(self, members: Sequence[tuple[Any, int]], device: str) -> PackRun:
         """Start a pack whose ``members`` are (setting, seed) pairs of the same program as this setting."""
+
+    def brief(self, num_steps: int | None) -> Setting:  # noqa: ARG002
+        """Return a setting of the same program to be measured: little data, ``num_steps`` steps or its own number.
+
+        The default is the setting itself: its evaluation is not measured.
+        """
+        return self
 
     def program_key(self) -> str:
         """Return a text equal for exactly those settings that may share a pack."""

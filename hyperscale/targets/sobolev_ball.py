@@ -62,6 +62,11 @@ class SobolevBall(Target):
         return True
 
     @property
+    def varies_with_seed(self) -> bool:
+        """False: the target has a seed of its own."""
+        return False
+
+    @property
     def amplitudes(self) -> tuple[float, ...]:
         """The height of the bumps of each level, coarsest first."""
         return _amplitudes(self.num_dims, self.smoothness, self.levels)
@@ -128,15 +133,15 @@ class _Bumps:
             cell: Tensor | None = None
             height: Tensor | None = None
             for coordinate in coordinates:
-                position = (coordinate + 1) * 2.0 ** (level - 1)
+                position = (coordinate + 1).mul_(2.0 ** (level - 1))
                 index = position.floor().clamp_(0, 2**level - 1)
-                local = 2 * (position - index) - 1
-                bump = (1 - local * local) ** self.power
+                local = position.sub_(index).mul_(2).sub_(1)
+                bump = local.square_().neg_().add_(1).pow_(self.power)
                 index = index.to(torch.int64)
-                cell = index if cell is None else cell * 2**level + index
+                cell = index if cell is None else (cell * 2**level).add_(index)
                 height = bump if height is None else height * bump
             assert cell is not None
             assert height is not None
             signs = table.to(x.dtype).gather(1, cell.flatten(1)).view_as(cell)
-            total = total + signs * height
+            total += signs * height
         return total.unsqueeze(-1)

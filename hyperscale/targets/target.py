@@ -51,6 +51,11 @@ class Target(ABC):
         return False
 
     @property
+    def varies_with_seed(self) -> bool:
+        """Whether the function itself depends on the trial's seed, not only the points at which it is seen."""
+        return True
+
+    @property
     def resolution(self) -> float | None:
         """The height of the finest structure, or None; smaller errors no longer speak of a rate."""
         return None

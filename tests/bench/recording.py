@@ -1,6 +1,6 @@
 """Recording in MLflow against the callback that Ray Tune brings along.
 
-``python tests/bench/recording.py [--trials N] [--rounds N]`` records the same trials (a curve of 40 points and four
+``python -m tests.bench.recording [--trials N] [--rounds N]`` records the same trials (a curve of 40 points and four
 final metrics each) both ways on fresh SQLite databases, round by round in turn, and writes ``recording.md`` beside
 this file. Theirs is a function trainable under Tune with ``MLflowLoggerCallback``; what it spends is measured twice:
 as the time with the callback less the time without, and inside the callback's own methods. Ours is what the recorder

@@ -1,0 +1,140 @@
+"""The planner: measures the programs of a study on the device at hand, and makes its packs accordingly."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hyperscale.dispatch.executor import Executor
+from hyperscale.dispatch.probe import speed_from_json, speed_to_json
+from hyperscale.errors import ResourceError
+from hyperscale.identity import sha256
+from hyperscale.packing import MAX_MEMBERS, Pack, Speed, estimated_wall_seconds, make_packs, programs
+from hyperscale.trial import Trial
+
+_PROBED_PART = 0.04
+_LEAST_WORK_S = 2.0
+_PROBE_S = 0.3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What a pack may be at most: trials, and bytes of memory; None leaves it to the planner."""
+
+    max_members: int | None = None
+    memory_bytes: int | None = None
+
+
+def no_notice(number: int, total: int) -> None:
+    """Say nothing about probe ``number`` of ``total``."""
+
+
+class Planner:
+    """Makes packs of a size that pays, by measurements kept in ``folder`` per device and program.
+
+    What was never measured is measured when the work ahead is worth it: in all at most about 4 % of the expected
+    time. ``on_probe`` is told the number of the probe that begins and how many there are.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        executor: Executor,
+        limits: Limits | None = None,
+        *,
+        measures: bool = True,
+        on_probe: Callable[[int, int], None] = no_notice,
+    ) -> None:
+        self.path = folder / "probes.json"
+        self.executor, self.limits = executor, limits or Limits()
+        self.measures, self.on_probe = measures, on_probe
+
+    @property
+    def memory_bytes(self) -> int:
+        """The memory a pack may take: as told, else the executor's share of the device."""
+        return self.limits.memory_bytes or self.executor.memory_per_pack()
+
+    def __call__(self, trials: Sequence[Trial]) -> list[Pack]:
+        """Return the packs of ``trials``; raise `ResourceError` where a single trial exceeds the told budget."""
+        if not trials:
+            return []
+        groups = programs(trials)
+        self._check_budget(groups)
+        speeds = self._speeds(groups)
+        return make_packs(
+            trials,
+            max_members=self.limits.max_members,
+            memory_bytes=self.memory_bytes,
+            speeds=speeds,
+            workers=self.executor.workers(),
+        )
+
+    def _check_budget(self, groups: Mapping[str, Sequence[Trial]]) -> None:
+        budget = self.limits.memory_bytes
+        if budget is None:
+            return
+        costs = [(group[0].setting.cost(), group[0]) for group in groups.values()]
+        needed = [(cost.memory_bytes + cost.shared_bytes, trial) for cost, trial in costs]
+        most, trial = max(needed, key=lambda pair: pair[0])
+        if most > budget:
+            columns = trial.setting.columns()
+            what = f"{columns.get('method')} with {columns.get('num_params_total', 0):,} parameters"
+            raise ResourceError(
+                f"A pack may take {budget / 2**20:.0f} MiB (--pack-memory), and one trial alone ({what}) wants about "
+                f"{most / 2**20:.0f} MiB. Raise --pack-memory, or leave it out; or take a smaller network or sample."
+            )
+
+    def _speeds(self, groups: Mapping[str, Sequence[Trial]]) -> dict[str, Speed]:
+        """Return what is known of the programs, measuring what is not known and worth it, the longest first."""
+        kept = self._read()
+        if self.limits.max_members == 1 and not kept:
+            return {}
+        device = self.executor.device_key()
+        known = kept.setdefault(device, {})
+        names = {key: sha256(key)[:16] for key in groups}
+        missing = [key for key in groups if names[key] not in known] if self.measures else []
+        chosen = self._worth_measuring({key: groups[key] for key in missing})
+        for number, key in enumerate(chosen, start=1):
+            self.on_probe(number, len(chosen))
+            members = [(trial.setting, trial.seed) for trial in groups[key][: self.limits.max_members or MAX_MEMBERS]]
+            speed = self.executor.measure(members, self.memory_bytes)
+            if speed is not None:
+                known[names[key]] = speed_to_json(speed)
+        if chosen:
+            self._write(kept)
+        return {key: speed_from_json(known[names[key]]) for key in groups if names[key] in known}
+
+    def _worth_measuring(self, groups: Mapping[str, Sequence[Trial]]) -> list[str]:
+        """Return the programs to measure: those with most work ahead, as long as probes are a small part of it."""
+        work = {key: sum(pack.estimated_seconds for pack in make_packs(group)) for key, group in groups.items()}
+        total = sum(work.values())
+        if total < _LEAST_WORK_S:
+            return []
+        by_work = sorted((key for key in work if len(groups[key]) > 1), key=lambda key: -work[key])
+        return by_work[: max(1, int(_PROBED_PART * total / _PROBE_S))]
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        try:
+            data = json.loads(self.path.read_text())
+        except (OSError, ValueError):
+            return {}
+        return data if isinstance(data, dict) else {}
+
+    def _write(self, kept: Mapping[str, Any]) -> None:
+        """Keep the measurements; a store that cannot be written to costs another measurement, nothing else."""
+        draft = self.path.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_text(json.dumps(kept, indent=1))
+            draft.replace(self.path)
+        except OSError:
+            return
+
+
+def wall_seconds(packs: Sequence[Pack], executor: Executor) -> float:
+    """Return the expected wall time of ``packs`` with an executor's workers."""
+    return estimated_wall_seconds(packs, executor.workers())
