@@ -56,5 +56,8 @@ bench-gpu: $(VENV)/installed  ## A step of one trial on a CUDA device (needs tor
 bench-driver: $(VENV)/installed  ## What 100,000 trials cost the driver; writes tests/bench/driver.md (about 15 minutes).
 	$(BIN)/python tests/bench/driver.py
 
+bench-recording: $(VENV)/installed  ## Recording in MLflow against Ray Tune's callback (about a minute).
+	$(BIN)/python -m tests.bench.recording
+
 clean:  ## Remove the virtual environment and caches; results stay.
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info

@@ -100,3 +100,29 @@ def _no_user_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HYPERSCALE_STORE", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+@pytest.fixture(scope="session")
+def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database of MLflow's with nothing in it: making one takes seconds, copying it does not."""
+    from hyperscale.recording.mlflow_store import MlflowStore
+
+    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    MlflowStore(f"sqlite:///{path}")._client(create=True)
+    return path
+
+
+@pytest.fixture
+def fresh(empty_mlflow: Path, tmp_path: Path) -> Callable[[], str]:
+    """Return a function that makes an empty store and returns its URI."""
+    from tests.mlflow_faults import copy_database
+
+    numbers = iter(range(1000))
+
+    def make() -> str:
+        folder = tmp_path / str(next(numbers))
+        folder.mkdir()
+        copy_database(empty_mlflow, folder / "mlflow.db")
+        return f"sqlite:///{folder / 'mlflow.db'}"
+
+    return make

@@ -13,11 +13,10 @@ import pytest
 from hyperscale.errors import RecordingError
 from hyperscale.recording.mlflow_connection import peek_experiment_tag, sqlite_path
 from hyperscale.recording.mlflow_store import MlflowStore
-from hyperscale.recording.outcomes import fingerprint
 from hyperscale.study import PER_SETTING, StudyFile
 from hyperscale.trial import TrialRecord, TrialStatus
 from tests.ledgers import given
-from tests.test_mlflow_settings import Killed, counted
+from tests.mlflow_faults import Killed, copy_database, counted, mark_of
 from tests.test_mlflow_store import changed, make_file, make_records, runs
 
 FILE = make_file()
@@ -35,8 +34,6 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def uri(tmp_path: Path, recorded: str) -> str:
     """The URI of a copy of it."""
-    from tests.test_mlflow_settings import copy_database
-
     path = sqlite_path(recorded)
     assert path is not None
     copy_database(path, tmp_path / "mlflow.db")
@@ -45,7 +42,7 @@ def uri(tmp_path: Path, recorded: str) -> str:
 
 def current(uri: str, records: list[TrialRecord], file: StudyFile = FILE) -> bool:
     """Whether a new driver finds the study marked as showing these records."""
-    return MlflowStore(uri).is_current(file, fingerprint(given(records).outcomes()))
+    return MlflowStore(uri).is_current(file, mark_of(records))
 
 
 def test_a_complete_study_is_marked_for_its_very_outcomes(recorded: str) -> None:
@@ -77,8 +74,8 @@ def test_through_mlflow_the_mark_says_the_same(uri: str) -> None:
     """Where the store is no SQLite database, or a connection is open already."""
     store = MlflowStore(uri)
     store.open_study(FILE)
-    assert store.is_current(FILE, fingerprint(given(RECORDS).outcomes()))
-    assert not store.is_current(FILE, fingerprint(given(RECORDS[1:]).outcomes()))
+    assert store.is_current(FILE, mark_of(RECORDS))
+    assert not store.is_current(FILE, mark_of(RECORDS[1:]))
 
 
 def _delete_database(uri: str) -> None:

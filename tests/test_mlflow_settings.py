@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import sqlite3
 import statistics
-from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,55 +14,14 @@ from hyperscale.recording import mlflow_settings as layout
 from hyperscale.recording.mlflow_layout import MAX_BATCH_METRICS
 from hyperscale.recording.mlflow_store import MlflowStore
 from hyperscale.recording.mlflow_views import TRIALS, read_view
-from hyperscale.study import PER_SETTING, PER_TRIAL, StudyFile
+from hyperscale.study import PER_SETTING, PER_TRIAL
 from hyperscale.trial import TrialRecord, TrialStatus
 from tests.ledgers import given
+from tests.mlflow_faults import check, counted
 from tests.test_mlflow_store import changed, make_file, make_records, make_result, runs
 
 FILE = make_file(PER_SETTING)
 RECORDS = make_records(FILE)  # setting by setting, seeds 1 and 0; the second and third setting have a bad one
-
-
-def copy_database(source: Path, target: Path) -> None:
-    """Copy a database, its write-ahead log included."""
-    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
-        old.backup(new)
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database of MLflow's with nothing in it: making one takes seconds, copying it does not."""
-    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    MlflowStore(f"sqlite:///{path}")._client(create=True)
-    return path
-
-
-@pytest.fixture
-def fresh(empty: Path, tmp_path: Path) -> Callable[[], str]:
-    """Return a function that makes an empty store and returns its URI."""
-    numbers = iter(range(1000))
-
-    def make() -> str:
-        folder = tmp_path / str(next(numbers))
-        folder.mkdir()
-        copy_database(empty, folder / "mlflow.db")
-        return f"sqlite:///{folder / 'mlflow.db'}"
-
-    return make
-
-
-def check(uri: str, file: StudyFile, records: Sequence[TrialRecord]) -> None:
-    """Assert that MLflow shows just these records, in runs of the study's form, once each."""
-    store = MlflowStore(uri)
-    store.open_study(file)
-    assert store.read_records("toy") == list(records)
-    digests = Counter(
-        r.result.setting_digest if file.study.mlflow_runs == PER_SETTING else r.result.digest for r in records
-    )
-    shown, other = ("setting", "trial") if file.study.mlflow_runs == PER_SETTING else ("trial", "setting")
-    assert len(runs(store, shown)) == len(digests)
-    assert runs(store, other) == []
-    assert all(run.info.status in ("FINISHED", "FAILED") for run in runs(store, shown))
 
 
 def test_a_setting_s_run_shows_means_spread_and_counts(fresh: Callable[[], str]) -> None:
@@ -234,114 +189,6 @@ def test_at_most_three_requests_a_trial(fresh: Callable[[], str]) -> None:
         assert calls.pop("search_runs") == 1
         artifacts = calls.pop("log_text", 0)  # each finds the run's folder, then writes into it
         assert sum(calls.values()) + 2 * artifacts <= most * len(records), calls
-
-
-class Killed(BaseException):
-    """The driver's end; not an error that anything may catch."""
-
-
-class Mortal:
-    """A client through which requests are counted, and that dies before or after one of them."""
-
-    def __init__(self, client: Any, dies_at: int = -1, *, after: bool = False) -> None:
-        self._client, self._dies_at, self._after = client, dies_at, after
-        self.calls: Counter[str] = Counter()
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._client, name)
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            now = sum(self.calls.values()) == self._dies_at
-            self.calls[name] += 1
-            if now and not self._after:
-                raise Killed
-            result = method(*args, **kwargs)
-            if now:
-                raise Killed
-            return result
-
-        return call
-
-
-class counted:  # noqa: N801
-    """Count a store's requests within a block."""
-
-    def __init__(self, store: MlflowStore, dies_at: int = -1, *, after: bool = False) -> None:
-        self.store = store
-        self.mortal = Mortal(store._client(), dies_at, after=after)
-
-    def __enter__(self) -> Counter[str]:
-        self.store._connection = self.mortal  # type: ignore[assignment]
-        return self.mortal.calls
-
-    def __exit__(self, *_: object) -> None:
-        self.store._connection = self.mortal._client
-
-
-def _some_of_everything(uri: str) -> None:
-    """Leave a setting with one seed recorded, one in runs of trials, one half-written, one missing."""
-    MlflowStore(uri).sync(FILE, given(RECORDS[:1]), "launch-1")
-    MlflowStore(uri).sync(make_file(PER_TRIAL), given(RECORDS[2:4]), "launch-2")
-    store = MlflowStore(uri)
-    parent = store.begin_launch("launch-3", FILE, 2)
-    with pytest.raises(Killed), counted(store, 4):
-        store.record("toy", RECORDS[4:6], parent)
-    assert [run.info.status for run in runs(store, "setting")].count("RUNNING") == 1
-
-
-@pytest.mark.parametrize("form", [PER_SETTING, PER_TRIAL])
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_a_driver_killed_at_any_request_leaves_what_sync_mends(
-    after: bool, form: str, fresh: Callable[[], str], tmp_path: Path
-) -> None:
-    """Killed before or after its n-th request, for every n: nothing read is wrong, nothing is lost or twice after."""
-    begun, file = fresh(), make_file(form)
-    _some_of_everything(begun)
-    recorded = {record.result.digest: record for record in MlflowStore(begun).read_records("toy")}
-    wanted = {record.result.digest: record for record in RECORDS}
-    dies_at, died = 0, True
-    while died:
-        uri = fresh()
-        copy_database(Path(begun.removeprefix("sqlite:///")), Path(uri.removeprefix("sqlite:///")))
-        store = MlflowStore(uri, Path(begun.removeprefix("sqlite:///")).parent / "artifacts")
-        died = False
-        try:
-            with counted(store, dies_at, after=after):
-                store.sync(file, given(RECORDS), "launch-4")
-        except Killed:
-            died = True
-        back = {record.result.digest: record for record in MlflowStore(uri).read_records("toy")}
-        assert back.items() <= wanted.items()
-        assert recorded.items() <= back.items()
-        assert MlflowStore(uri).is_current(file, _print(RECORDS)) is (not died) or after
-        MlflowStore(uri).sync(file, given(RECORDS), "launch-5")
-        check(uri, file, RECORDS)
-        dies_at += 1
-    assert dies_at > 15  # it did get past the last request
-
-
-def test_the_half_written_run_of_another_driver_is_left_to_it(fresh: Callable[[], str]) -> None:
-    """Its curves may not be there yet; it is neither copied nor deleted before its trials are shown."""
-    uri, values = fresh(), [((i * 2654435761) % 2**32) / 2**32 for i in range(6000)]
-    theirs = changed(RECORDS[0], curves={"points": [values, values[::-1]]})
-    store = MlflowStore(uri)
-    parent = store.begin_launch("launch-1", FILE, 1)
-    with pytest.raises(Killed), counted(store, 2):  # before its curves
-        store.record("toy", [theirs], parent)
-    assert MlflowStore(uri).read_records("toy") == []
-    store = MlflowStore(uri)
-    assert store.sync(FILE, given(RECORDS[1:]), "launch-2") == 7
-    assert store.notices == []
-    assert store.read_records("toy") == RECORDS[1:]
-    assert [run.info.status for run in runs(store, "setting")].count("RUNNING") == 1
-    assert MlflowStore(uri).sync(FILE, given([theirs]), "launch-3") == 1
-    check(uri, FILE, [theirs, *RECORDS[1:]])
-
-
-def _print(records: Sequence[TrialRecord]) -> str:
-    from hyperscale.recording.outcomes import fingerprint
-
-    return fingerprint(given(records).outcomes())
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of MLflow's, about pandas

@@ -22,9 +22,10 @@ from hyperscale.recording.journal import Journal
 from hyperscale.recording.mlflow_connection import sqlite_path
 from hyperscale.recording.mlflow_packed import pack
 from hyperscale.recording.mlflow_store import MlflowStore, ScalingCurve
-from hyperscale.study import PER_TRIAL, Study, StudyFile
+from hyperscale.recording.outcomes import Journalled
+from hyperscale.study import PER_SETTING, PER_TRIAL, Study, StudyFile
 from hyperscale.trial import Trial, TrialRecord, TrialResult, TrialStatus
-from tests.ledgers import given
+from tests.ledgers import Ledger, given
 from tests.untrained import Untrained
 
 
@@ -174,6 +175,27 @@ def test_replay_adds_only_what_is_missing(uri: str, file: StudyFile, records: li
     assert len(runs(store, "launch")) == 2  # the third launch had nothing to show
     parents = {run.data.tags["mlflow.parentRunId"] for run in runs(store)}
     assert parents == {run.info.run_id for run in runs(store, "launch")}
+
+
+@pytest.mark.parametrize("form", [PER_TRIAL, PER_SETTING])
+def test_a_sync_holds_few_records_at_a_time(
+    form: str, uri: str, records: list[TrialRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal is asked for a chunk after the other, and how much is left can be seen meanwhile."""
+    monkeypatch.setattr("hyperscale.recording.mlflow_store._CHUNK", 2)
+    ledger, left = Ledger(records), list[int]()
+    store = MlflowStore(uri)
+    record = store.record
+
+    def watched(study_name: str, some: Sequence[TrialRecord], parent: str) -> int:
+        left.append(store.num_left)
+        return record(study_name, some, parent)
+
+    monkeypatch.setattr(store, "record", watched)
+    store.sync(make_file(form), Journalled(ledger, [r.result.digest for r in records]), "launch-1")
+    assert ledger.largest == 2
+    assert (left, store.num_left) == ([8, 6, 4, 2], 0)
+    assert store.read_records("toy") == records
 
 
 def test_half_written_runs_are_completed(uri: str, file: StudyFile, records: list[TrialRecord]) -> None:

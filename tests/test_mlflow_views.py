@@ -13,6 +13,8 @@ import pytest
 
 from hyperscale.recording.mlflow_store import SCALING, TRIALS, MlflowStore, serve_ui
 from hyperscale.recording.mlflow_views import read_view
+from hyperscale.recording.outcomes import fingerprint
+from hyperscale.study import PER_SETTING, PER_TRIAL
 from tests.ledgers import given
 from tests.test_mlflow_store import changed, make_file, make_records
 
@@ -72,9 +74,10 @@ def server(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_a_server_keeps_the_same_records(server: str) -> None:
-    """The same contract through HTTP."""
-    file, store = make_file(), MlflowStore(server)
+@pytest.mark.parametrize("form", [PER_TRIAL, PER_SETTING])
+def test_a_server_keeps_the_same_records(form: str, server: str) -> None:
+    """The same contract through HTTP, the mark included."""
+    file, store = make_file(form), MlflowStore(server)
     records = make_records(file)
     values = [((i * 2654435761) % 2**32) / 2**32 for i in range(6000)]
     records[0] = changed(records[0], curves={"points": [values, values[::-1]]})
@@ -82,3 +85,5 @@ def test_a_server_keeps_the_same_records(server: str) -> None:
     assert store.notices == []
     assert MlflowStore(server).sync(file, given(records), "launch-2") == 0
     assert MlflowStore(server).read_records("toy") == records
+    assert MlflowStore(server).is_current(file, fingerprint(given(records).outcomes()))
+    assert not MlflowStore(server).is_current(file, fingerprint(given(records[1:]).outcomes()))

@@ -148,7 +148,7 @@ class Recorder:
         self._wait()
         missing = self.num_missing
         if missing and not self._progress.warned:
-            self._tell(f"MLflow was too slow: {missing:,} trials are not recorded there yet.")
+            self._tell(f"Recording was too slow: {missing:,} trials are not in MLflow yet.")
         return missing
 
     def _wait(self) -> None:
