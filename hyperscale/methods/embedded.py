@@ -84,17 +84,18 @@ class Embedded:
         shift = grad.unflatten(1, self._x.shape[1:3])
         shift = shift.squeeze(2) if shift.shape[2] == 1 else shift.sum(dim=2)
         if self.composes:
-            back = self._differentiate_composed(shift)
+            self._differentiate_composed(shift)
             if not self.e:
                 return
+            back = affine_input_gradient(shift, self._composed)
             differentiate_(back, self._values[-1], self.activation)
         else:
             differentiate_affine(self._values[-1], shift, self.first_gradient[1])
             back = affine_input_gradient(shift, self.first[1])
         backward(self.e, self.e_gradient, self._values, back, self.activation)
 
-    def _differentiate_composed(self, shift: Tensor) -> Tensor:
-        """Fill the gradients of e's last layer and of W_e by way of their product's; return dL/ds."""
+    def _differentiate_composed(self, shift: Tensor) -> None:
+        """Fill the gradients of e's last layer and of W_e by way of their product's."""
         s, (last, last_bias), (weight, _) = self._values[-1], self.last, self.first[1]
         (last_gradient, last_bias_gradient), (weight_gradient, bias_gradient) = (
             self.last_gradient,
@@ -110,7 +111,6 @@ class Embedded:
         if last_bias is not None and last_bias_gradient is not None:
             last_bias_gradient.copy_(affine_input_gradient(through.unsqueeze(1), (weight, None)).squeeze(1))
             weight_gradient += last_bias.unsqueeze(-1) * through.unsqueeze(1)
-        return affine_input_gradient(shift, self._composed)
 
 
 def _rows(layer: Layer, x_dim: int) -> tuple[Layer, Layer]:

@@ -59,6 +59,18 @@ class Embedding(ConditionedMethod):
         per_instance = self.e_shape(dims).num_weights + first
         return instances * (per_instance + float(points) * (primary.num_weights - first))
 
+    def step_multiply_adds(self, dims: Dims, instances: int, points: int) -> float:
+        """Return the multiply-adds of both passes, of composed layers by way of their product."""
+        e, q = self.e_shape(dims), self.primary_shape(dims)
+        units, width = e.sizes[-2], q.sizes[1]
+        of_embedding = 3 * self.embedding_dim * width
+        total = instances * (e.step_multiply_adds + of_embedding)
+        if self.composes(dims, instances):
+            passes = 3 if self.widths else 2
+            apart = instances * (passes * units * self.embedding_dim + of_embedding)
+            total += 3 * units * self.embedding_dim * width + passes * instances * units * width - apart
+        return total + float(instances) * points * (q.step_multiply_adds - 2 * self.embedding_dim * width)
+
     def num_activations(self, dims: Dims, instances: int, points: int) -> int:
         """Add e's hidden layers and, unless they are composed away, the embeddings."""
         inner = 0 if self.composes(dims, instances) else self.embedding_dim

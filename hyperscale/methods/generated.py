@@ -98,19 +98,19 @@ class Contracted:
             self._theta_gradient[..., : self.width] = first
         s = self._values[-1]
         differentiate_affine(s, self._theta_gradient, self.last_gradient)
-        back = affine_input_gradient(self._theta_gradient, self.last)
-        self._differentiate_contraction(s, first, back)
+        self._differentiate_contraction(s, first)
         if self.layers:
+            back = affine_input_gradient(self._theta_gradient, self.last)
+            back += torch.bmm(self._products, first.reshape(-1, self.width, 1)).view_as(back)
             differentiate_(back, s, self.activation)
             backward(self.layers, self.gradients, self._values, back, self.activation)
 
-    def _differentiate_contraction(self, s: Tensor, first: Tensor, back: Tensor) -> None:
-        """Fill the gradient of the weights that make g's first matrix; add to ``back``, dL/ds."""
+    def _differentiate_contraction(self, s: Tensor, first: Tensor) -> None:
+        """Fill the gradient of the weights that make g's first matrix."""
         weight, bias = self.first_gradient
         spread = s.unsqueeze(-1) * first.unsqueeze(-2)
         columns = torch.bmm(self._x.mT, spread.flatten(2))
         weight.copy_(columns.view(self._columns.shape).transpose(1, 2))
-        back += torch.bmm(self._products, first.reshape(-1, self.width, 1)).view_as(back)
         if bias is not None:
             torch.bmm(self._x.mT, first, out=bias)
 

@@ -69,6 +69,16 @@ class Hypernetwork(ConditionedMethod):
         """Return the multiply-adds of f once per I and of g once per x."""
         return instances * (self.f_shape(dims).num_weights + float(points) * self.primary_shape(dims).num_weights)
 
+    def step_multiply_adds(self, dims: Dims, instances: int, points: int) -> float:
+        """Return the multiply-adds of both passes; the contraction needs no product for theta's gradient."""
+        f, g = self.f_shape(dims), self.primary_shape(dims)
+        total = instances * (f.step_multiply_adds + float(points) * g.step_multiply_adds)
+        if self.contracts(dims, (instances, points)):
+            units, width = f.sizes[-2], self.primary_widths[0]
+            through = units * dims.x_dim * width if self.widths else 0
+            total -= instances * (through + 2 * width * (dims.x_dim - units))
+        return total
+
     def num_activations(self, dims: Dims, instances: int, points: int) -> int:
         """Add f's hidden layers and the generated weights, which the backward pass keeps."""
         generated = instances * (2 * sum(self.widths) + 2 * self.num_params_primary(dims))

@@ -95,6 +95,10 @@ class Method(ABC):
     def multiply_adds(self, dims: Dims, instances: int, points: int) -> float:
         """Return the multiply-adds of one forward pass on ``instances`` values of I with ``points`` x each."""
 
+    def step_multiply_adds(self, dims: Dims, instances: int, points: int) -> float:
+        """Return the multiply-adds of a training step's forward and backward pass, as the fast form does them."""
+        return 3 * self.multiply_adds(dims, instances, points)
+
     @abstractmethod
     def initialize(self, dims: Dims, seeds: Sequence[int]) -> Tensor:
         """Return initial parameters, float64 [len(seeds), num_params_trained]."""

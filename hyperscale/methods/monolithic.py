@@ -45,6 +45,10 @@ class Monolithic(Method):
         """Return the multiply-adds of the network once per (x, I)."""
         return float(instances) * points * self.primary_shape(dims).num_weights
 
+    def step_multiply_adds(self, dims: Dims, instances: int, points: int) -> float:
+        """Return the multiply-adds of both passes; x and I need no gradient."""
+        return float(instances) * points * self.primary_shape(dims).step_multiply_adds
+
     def initialize(self, dims: Dims, seeds: Sequence[int]) -> Tensor:
         """Return initial parameters, float64 [len(seeds), N]."""
         return initialize(self.primary_shape(dims), seeds, "h", self.initialization)

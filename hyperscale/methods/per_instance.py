@@ -67,6 +67,10 @@ class PerInstance(Method):
         """Return the multiply-adds of each instance's network on its points."""
         return float(instances) * points * self.primary_shape(dims).num_weights
 
+    def step_multiply_adds(self, dims: Dims, instances: int, points: int) -> float:
+        """Return the multiply-adds of both passes; x and I need no gradient."""
+        return float(instances) * points * self.primary_shape(dims).step_multiply_adds
+
     def initialize(self, dims: Dims, seeds: Sequence[int]) -> Tensor:
         """Return initial parameters, float64 [len(seeds), num_networks * N_g]: every g_I its own draw."""
         shape = self.primary_shape(dims)

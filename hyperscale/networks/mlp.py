@@ -44,6 +44,14 @@ class Shape:
         """The number of weights, biases apart: multiply-adds of one evaluation."""
         return sum(fan_in * fan_out for fan_in, fan_out, _ in self.layers)
 
+    @property
+    def step_multiply_adds(self) -> int:
+        """Multiply-adds of a forward and a backward pass on one row of inputs that need no gradient.
+
+        Three a weight (output, the weight's gradient, the input's), two a weight of the first layer.
+        """
+        return 3 * self.num_weights - self.sizes[0] * self.sizes[1]
+
     def part_sizes(self) -> list[int]:
         """Return the lengths of the flat parameter's parts: weight and, where there is one, bias of each layer."""
         parts: list[int] = []

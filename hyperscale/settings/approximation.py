@@ -143,7 +143,7 @@ class Approximation(Setting):
         return [*(canonical(part) for part in parts), self.grid_points, self.precision]
 
     def cost(self) -> Cost:
-        """Estimate one trial, padding included: three passes a step and the update; all that lies in memory.
+        """Estimate one trial, padding included: both passes of every step and the update; all that lies in memory.
 
         Of each parameter there are the value, the gradient, the final value, the float64 it was drawn as and the
         optimiser's buffers; of each activation somewhat more than two, counting what is at work; of a sample two
@@ -152,7 +152,7 @@ class Approximation(Setting):
         dims, (instances, points), method = self.target.dims, self.batch_shape, self.padded_method
         size = 8 if self.precision == "float64" else 4
         num_params = method.num_params_trained(dims)
-        flops = self.steps * (6.0 * method.multiply_adds(dims, instances, points) + 12.0 * num_params)
+        flops = self.steps * (2.0 * method.step_multiply_adds(dims, instances, points) + 12.0 * num_params)
         activations = method.num_activations(dims, instances, points)
         memory = num_params * size * (4 + self.optimizer.num_buffers) + 2.2 * size * activations
         if isinstance(self.points, FixedSample):
