@@ -103,6 +103,17 @@ def test_divergence_is_reported_at_its_first_step() -> None:
     assert outcomes[1].metrics == {"defined": -5.0}
 
 
+def test_a_passing_divergence_has_the_same_outcome_in_every_pack() -> None:
+    """A loss that was infinite once and is finite again: the curve ends there, however long pack-mates train on."""
+    lost, sound = [1.0] * 400, [1.0] * 400
+    lost[9] = math.inf
+    (alone,) = scripted_run([lost], [1]).outcomes()
+    together = scripted_run([sound, lost, sound, sound, sound], [1] * 5).outcomes()
+    assert together[1] == alone
+    assert alone.status == "diverged"
+    assert max(alone.curves["train_loss"][0]) < 10
+
+
 def test_parameters_lost_in_the_last_step_are_a_divergence() -> None:
     """A last update that makes the parameters infinite ends as diverged although every loss was finite."""
     outcomes = scripted_run([[1.0], [1.0]], [1e308, 1.0], lr=100.0).outcomes()

@@ -90,9 +90,11 @@ class LossLog:
             self._sums[member], self._counted[member] = 0.0, 0
 
     def curve(self, member: int) -> list[list[float]]:
-        """Return the member's curve, [steps, mean losses], without what is not finite."""
-        steps = self._steps_at[self._num_steps[member]]
-        pairs = [(float(s), loss) for s, loss in zip(steps, self._curves[member], strict=False) if math.isfinite(loss)]
+        """Return the member's curve, [steps, mean losses], up to its divergence, however long its row was kept."""
+        points = self._steps_at[self._num_steps[member]]
+        end = self.diverged_at[member] or math.inf
+        known = zip(points, self._curves[member], strict=False)
+        pairs = [(float(step), loss) for step, loss in known if step < end and math.isfinite(loss)]
         return [[step for step, _ in pairs], [loss for _, loss in pairs]]
 
     def state(self) -> dict[str, Any]:
