@@ -143,7 +143,7 @@ def test_cost_is_positive_and_grows_with_width_and_steps(kind: str) -> None:
 
 
 def test_cost_of_a_small_case() -> None:
-    """A 2-4-1 network without biases on 12 pairs: 3 x 12 products less 8 for x's gradient, and 12 x 12 for the update."""
+    """A 2-4-1 network without biases on 12 pairs: 3 x 12 products less 8 for no input's gradient, and the update."""
     setting = tiny(Monolithic(primary_widths=(4,)), steps=10)
     assert setting.cost().flops == 10 * (2 * 12 * (3 * 12 - 8) + 12 * 12)
 
