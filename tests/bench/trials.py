@@ -1,8 +1,9 @@
 """Trials through Ray Tune: whole studies in our packs, and single trials the two ways Tune documents for users.
 
 A *stock function trainable* trains its trial and reports once; Tune starts a process for each. A *class trainable with
-reused actors* keeps its processes. Both train with our own step, one trial at a time (`Setting.start` with one
-member), on one core each, which favours them over a user's own loop.
+reused actors* keeps its processes. Both train one trial at a time on one core each, with the loop a user would write:
+automatic differentiation of the method's plain form, and torch's own Adam. ``class-own-step`` is the class trainable
+with our step on a pack of one (`Setting.start`) instead, which no user has without us.
 """
 
 from __future__ import annotations
@@ -18,12 +19,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hyperscale.dispatch.launch import Launch
+from hyperscale.dispatch.planner import Planner
 from hyperscale.dispatch.ray_tune import RayTune, prepare_environment
 from hyperscale.recording.store import Store
+from hyperscale.settings.approximation import Approximation
+from hyperscale.settings.fitting import ApproximationObjective
 from hyperscale.study import StudyFile
+from hyperscale.training.optimizers import Adam
 from hyperscale.trial import Trial
 
-Kind = Literal["function", "class"]
+Kind = Literal["class", "class-own-step", "function"]
 
 
 @dataclass(kw_only=True)
@@ -56,10 +61,12 @@ def spread(trials: Sequence[Trial], count: int) -> list[Trial]:
 
 
 def in_packs(study_file: StudyFile) -> Done:
-    """Train a whole study as `hyperscale run` does, the start of Ray included."""
+    """Train a whole study as `hyperscale run` does, the planner's measurements and the start of Ray included."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        launch = Launch(study_file, Store(folder=Path(folder)), RayTune())
+        executor = RayTune()
+        planner = Planner(Path(folder), executor)
+        launch = Launch(study_file, Store(folder=Path(folder)), executor, planner=planner)
         launch.run()
         seconds = time.perf_counter() - started
         records = launch.journal.records(trial.digest for trial in launch.trials)
@@ -80,22 +87,45 @@ def local_ray() -> Iterator[None]:
         ray.shutdown()
 
 
-def _train(trial: Trial) -> dict[str, Any]:
-    """Train one trial on one thread and return its metrics."""
-    import torch
-
-    torch.set_num_threads(1)
+def train_with_our_step(trial: Trial) -> Mapping[str, float]:
+    """Train one trial as a pack of one and return its metrics."""
     run = trial.setting.start([(trial.setting, trial.seed)], "cpu")
     run.advance(math.inf)
     (outcome,) = run.outcomes()
-    return {"digest": trial.digest, "metrics": dict(outcome.metrics)}
+    return outcome.metrics
+
+
+def train_plainly(trial: Trial) -> Mapping[str, float]:
+    """Train one trial by a plain loop, with the same initial parameters, batches and evaluation; return its metrics."""
+    import torch
+
+    setting = trial.setting
+    assert isinstance(setting, Approximation)
+    assert isinstance(setting.optimizer, Adam)
+    objective = ApproximationObjective([(setting, trial.seed)], "cpu")
+    params = torch.nn.Parameter(objective.initialize().to(setting.dtype))
+    rule = setting.optimizer
+    optimizer = torch.optim.Adam([params], lr=rule.lr, betas=(rule.beta1, rule.beta2), eps=rule.eps)
+    for step in range(setting.steps):
+        optimizer.param_groups[0]["lr"] = rule.lr * rule.schedule.factor(step, setting.steps)
+        optimizer.zero_grad(set_to_none=True)
+        objective.loss(params, step).sum().backward()
+        optimizer.step()
+    with torch.no_grad():
+        return {name: float(value) for name, value in objective.metrics(params, [0]).items()}
 
 
 def _trainable(kind: Kind) -> Any:
     """Return the trainable; it is made here so that Ray ships it by value."""
     from ray import tune
 
-    train = _train
+    loop = train_with_our_step if kind == "class-own-step" else train_plainly
+
+    def train(trial: Trial) -> dict[str, Any]:
+        import torch
+
+        torch.set_num_threads(1)
+        return {"digest": trial.digest, "metrics": dict(loop(trial))}
 
     def stock(config: dict[str, Any]) -> None:
         tune.report(train(config["trial"]))
@@ -144,12 +174,12 @@ def one_by_one(trials: Sequence[Trial], kind: Kind) -> Done:
         grid = tune.Tuner(
             tune.with_resources(_trainable(kind), {"cpu": 1}),
             param_space={"trial": tune.grid_search(list(trials))},
-            tune_config=tune.TuneConfig(reuse_actors=kind == "class"),
+            tune_config=tune.TuneConfig(reuse_actors=kind != "function"),
             run_config=tune.RunConfig(
                 storage_path=folder,
                 verbose=0,
                 callbacks=[_clock(ended_s)],
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False) if kind == "class" else None,
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False) if kind != "function" else None,
             ),
         ).fit()
         seconds = time.perf_counter() - started
