@@ -129,20 +129,28 @@ BITWISE_PACKS: dict[str, list[Member]] = {
         )
         for points in (FreshPoints(instances=7, points=9), FreshPoints(instances=32, points=32))
     },
-    "sample": [
-        (
-            Approximation(
-                method=Embedding(primary_widths=(10,), widths=(33,), embedding_dim=77),
-                target=InnerProduct(x_dim=51, conditioning_dim=37),
-                optimizer=SGD(lr=lr),
-                points=BITWISE_SAMPLE,
-                steps=60,
-            ),
-            seed,
+    **{
+        f"a sample, {name}": [
+            (
+                Approximation(
+                    method=method,
+                    target=InnerProduct(x_dim=51, conditioning_dim=37),
+                    optimizer=SGD(lr=lr),
+                    points=BITWISE_SAMPLE,
+                    steps=60,
+                ),
+                seed,
+            )
+            for lr in (1e-3, 3e-3, 1e-2)
+            for seed in range(2)
+        ]
+        for name, method in (
+            ("composed", Embedding(primary_widths=(10,), widths=(33,), embedding_dim=77)),
+            ("contracted", Hypernetwork(primary_widths=(10,), widths=(33,), bias="all")),
+            ("contracted to one unit", Hypernetwork(primary_widths=(1,), bias="all")),
+            ("contracted from one unit", Hypernetwork(primary_widths=(1,), widths=(1,), bias="all")),
         )
-        for lr in (1e-3, 3e-3, 1e-2)
-        for seed in range(2)
-    ],
+    },
     "generation": [(Generation(accuracy_weight=w, steps=300), seed) for w in (0.1, 1.0, 10.0) for seed in range(2)],
 }
 
