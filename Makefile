@@ -39,7 +39,7 @@ $(VENV)/bench-installed: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,bench]'
 	touch $@
 
-bench: bench-cells bench-ray bench-driver bench-recording  ## The benchmarks but packs and GPU (under 10 minutes); tests/bench/README.md.
+bench: bench-cells bench-ray bench-recording  ## Packs against what users would otherwise do (under 10 minutes).
 
 bench-cells: $(VENV)/bench-installed  ## A step of one trial: packs against eager loops, on the CPU.
 	$(BIN)/python -m tests.bench.cells
@@ -53,7 +53,7 @@ bench-packs: $(VENV)/installed  ## The quickstart through Ray: packs against one
 bench-gpu: $(VENV)/installed  ## A step of one trial on a CUDA device (needs torch and numpy only).
 	$(BIN)/python -m tests.bench.gpu
 
-bench-driver: $(VENV)/installed  ## What 100,000 trials cost the driver; writes tests/bench/driver.md (about 15 minutes).
+bench-driver: $(VENV)/installed  ## What 100,000 trials cost the driver; writes tests/bench/driver.md (about 8 minutes).
 	$(BIN)/python tests/bench/driver.py
 
 bench-recording: $(VENV)/installed  ## Recording in MLflow against Ray Tune's callback (about a minute).

@@ -111,6 +111,27 @@ def test_a_layer_gives_the_same_bits_alone_and_stacked(
         torch.testing.assert_close(ours.double(), exact, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize(("fan_in", "fan_out"), [(2, 300), (5, 300), (8, 100), (100, 513), (300, 2)])
+@pytest.mark.parametrize("stride", [1, None])
+def test_a_single_row_gives_the_same_bits_whatever_its_strides(fan_in: int, fan_out: int, stride: int | None) -> None:
+    """Where a batch has one row, the row's own stride means nothing, and must not choose the kernel."""
+    x, grad, flat = (drawn(3, 1, size, seed=size) for size in (fan_in, fan_out, fan_in * fan_out))
+
+    def laid(row: Tensor) -> Tensor:
+        own = row.clone()
+        return own if stride is None else own.as_strided(own.shape, (own.shape[-1], stride, 1))
+
+    def run(part: slice) -> list[Tensor]:
+        own, gradient = flat[part, 0].clone(), torch.empty_like(flat[part, 0])
+        layer, into = (_layer(rows, fan_in, fan_out) for rows in (own, gradient))
+        differentiate_affine(laid(x[part]), laid(grad[part]), into)
+        return [affine(laid(x[part]), layer), gradient, affine_input_gradient(laid(grad[part]), layer)]
+
+    whole = run(slice(0, 3))
+    for alone, stacked in zip(run(slice(1, 2)), whole, strict=True):
+        assert torch.equal(alone[0], stacked[1])
+
+
 # --- targets and draws -----------------------------------------------------------------------------------------
 
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hyperscale.methods.embedding import Embedding
 from hyperscale.methods.hypernetwork import Hypernetwork
+from hyperscale.methods.method import Method
 from hyperscale.methods.monolithic import Monolithic
 from hyperscale.methods.per_instance import PerInstance
 from hyperscale.methods.weight_generator import WeightGenerator
+from hyperscale.networks.activations import ACTIVATIONS
 from hyperscale.settings.approximation import Approximation
 from hyperscale.settings.generation import Generation
 from hyperscale.targets.gaussian_mixture import GaussianMixture
 from hyperscale.targets.inner_product import InnerProduct
 from hyperscale.targets.sobolev_ball import SobolevBall
-from hyperscale.targets.target import FixedSample, FreshPoints
+from hyperscale.targets.target import FixedSample, FreshPoints, Target
 from hyperscale.training.optimizers import SGD, Adam
 from tests.packs import METHODS, RULES, Member, assert_same, finish, mixed_pack
 
@@ -122,20 +129,28 @@ BITWISE_PACKS: dict[str, list[Member]] = {
         )
         for points in (FreshPoints(instances=7, points=9), FreshPoints(instances=32, points=32))
     },
-    "sample": [
-        (
-            Approximation(
-                method=Embedding(primary_widths=(10,), widths=(33,), embedding_dim=77),
-                target=InnerProduct(x_dim=51, conditioning_dim=37),
-                optimizer=SGD(lr=lr),
-                points=BITWISE_SAMPLE,
-                steps=60,
-            ),
-            seed,
+    **{
+        f"a sample, {name}": [
+            (
+                Approximation(
+                    method=method,
+                    target=InnerProduct(x_dim=51, conditioning_dim=37),
+                    optimizer=SGD(lr=lr),
+                    points=BITWISE_SAMPLE,
+                    steps=60,
+                ),
+                seed,
+            )
+            for lr in (1e-3, 3e-3, 1e-2)
+            for seed in range(2)
+        ]
+        for name, method in (
+            ("composed", Embedding(primary_widths=(10,), widths=(33,), embedding_dim=77)),
+            ("contracted", Hypernetwork(primary_widths=(10,), widths=(33,), bias="all")),
+            ("contracted to one unit", Hypernetwork(primary_widths=(1,), bias="all")),
+            ("contracted from one unit", Hypernetwork(primary_widths=(1,), widths=(1,), bias="all")),
         )
-        for lr in (1e-3, 3e-3, 1e-2)
-        for seed in range(2)
-    ],
+    },
     "generation": [(Generation(accuracy_weight=w, steps=300), seed) for w in (0.1, 1.0, 10.0) for seed in range(2)],
 }
 
@@ -149,3 +164,55 @@ def test_packs_agree_bit_for_bit_whatever_the_sizes(members: list[Member]) -> No
         assert torch.equal(part.params, whole.params[start:stop])
         for outcome, other in zip(part.outcomes(), whole.outcomes()[start:stop], strict=True):
             assert_same(outcome, other, 0)
+
+
+# --- drawn at random -------------------------------------------------------------------------------------------
+
+ACROSS = st.sampled_from([1, 2, 3, 5, 8, 9, 10, 16, 17, 31, 32, 33, 60, 64])
+
+
+@st.composite
+def methods(draw: st.DrawFn) -> Method:
+    """Return any method of the four, of odd and even widths."""
+    widths = st.lists(ACROSS, max_size=2).map(tuple)
+    shared: dict[str, Any] = {
+        "primary_widths": draw(widths),
+        "activation": draw(st.sampled_from(ACTIVATIONS)),
+        "bias": draw(st.sampled_from(["none", "hidden", "all"])),
+    }
+    kind = draw(st.sampled_from(["hypernetwork", "embedding", "monolithic", "per-instance"]))
+    if kind == "hypernetwork":
+        return Hypernetwork(widths=draw(widths), **shared)
+    if kind == "embedding":
+        return Embedding(widths=draw(widths), embedding_dim=draw(st.sampled_from([1, 8, 50, 300])), **shared)
+    if kind == "monolithic":
+        return Monolithic(**shared)
+    return PerInstance(num_instances=draw(st.integers(2, 8)), **shared)
+
+
+@st.composite
+def packs(draw: st.DrawFn) -> list[Member]:
+    """Return three members of a program, one of another length and, where that is the same program, padded widths."""
+    method = draw(methods())
+    target: Target = SobolevBall(x_dim=1, conditioning_dim=1, levels=2)
+    points: FreshPoints | FixedSample = FreshPoints(
+        instances=draw(st.sampled_from([1, 5, 16])), points=draw(st.sampled_from([1, 7, 32]))
+    )
+    if not isinstance(method, PerInstance) and draw(st.booleans()):
+        target = InnerProduct(x_dim=draw(st.sampled_from([3, 40])), conditioning_dim=draw(st.sampled_from([2, 20])))
+        points = FixedSample(size=300, batch_size=draw(st.sampled_from([1, 20, 50])), test_size=30)
+    shared: dict[str, Any] = {"target": target, "points": points, "grid_points": 5}
+    first = Approximation(method=method, steps=4, optimizer=Adam(lr=0.003), **shared)
+    other = Approximation(method=first.padded_method, steps=6, optimizer=Adam(lr=0.01), **shared)
+    if other.program_key() != first.program_key():  # what is padded finely may itself be padded coarsely
+        other = replace(other, method=method)
+    return [(first, 0), (other, 1), (first, 2)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(members=packs())
+def test_any_member_has_the_same_bits_alone(members: list[Member]) -> None:
+    """Whatever the method, the widths and the points, a float32 trial's outcome is the same in a pack and alone."""
+    whole = finish(members).outcomes()
+    for member, outcome in zip(members, whole, strict=True):
+        assert finish([member]).outcomes() == [outcome]

@@ -82,9 +82,13 @@ class Contracted:
         if self._columns.numel() == 0:
             self._columns = torch.empty(members, x_dim, units, width, dtype=weight.dtype, device=weight.device)
         self._columns.copy_(weight.transpose(1, 2))
-        self._products = torch.bmm(self._x, self._columns.flatten(2)).view(-1, units, width)
+        self._products = affine(self._x, (self._columns.flatten(2), None)).view(-1, units, width)
         hidden = torch.bmm(s.reshape(-1, 1, units), self._products).view(*s.shape[:2], width)
-        return hidden if bias is None else hidden.baddbmm_(self._x, bias)
+        if bias is None:
+            return hidden
+        if width == 1:  # one column, as in `affine`
+            return hidden.add_(affine(self._x, (bias, None)))
+        return hidden.baddbmm_(self._x, bias)
 
     def backward(self, grad: Tensor) -> None:
         """Fill f's gradient: the rest of g by way of its generated weights, its first layer directly."""
