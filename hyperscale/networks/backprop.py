@@ -102,13 +102,10 @@ def affine_input_gradient(grad: Tensor, layer: Layer) -> Tensor:
         return grad * weight.mT
     if weight.shape[-2] == 1:
         return (grad * weight).sum(dim=-1, keepdim=True)
-<<<<<<< HEAD
     if _is_narrow(grad, weight.shape[-2]):
         return torch.bmm(weight, grad.mT).mT.contiguous()
-=======
     if grad.shape[-2] == 1:  # a row may come with strides that send one network to another kernel than several
         grad = grad.squeeze(-2).unsqueeze(-2)
->>>>>>> tests
     return torch.bmm(grad, weight.mT)
 
 
