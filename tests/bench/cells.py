@@ -54,7 +54,7 @@ def modes_of(row: Row, packs: Sequence[int], planned: int) -> list[str]:
 
 def measure(workers: list[Worker], row: Row, packs: Sequence[int], effort: Effort, memory: int) -> RowResult:
     """Check a row, time its modes in the first worker, then what all workers do together."""
-    first, result = workers[0], RowResult(row=row, planned=row.planned_members())
+    first, result = workers[0], RowResult(row=row, planned=row.planned_members("cpu", memory))
     for worker in workers:
         worker.call("take", row)
     for variant in ("default", "fused") if row.size == "scaling" else ("default",):
@@ -88,7 +88,8 @@ def machine_rates(workers: list[Worker], result: RowResult, counts: dict[str, in
     """Return member-steps per second of the machine: unpacked programs in several ways, and the planner's packs."""
     cores, eager = len(workers), result.eager
     together = {"processes": eager, "other": result.other}
-    if f"pack:{result.planned}" in counts:
+    same = result.other == f"pack:{result.planned}"  # one program needs no second measurement
+    if not same and f"pack:{result.planned}" in counts:
         together["planned"] = f"pack:{result.planned}"
     for worker in workers:
         for mode in together.values():
@@ -99,7 +100,8 @@ def machine_rates(workers: list[Worker], result: RowResult, counts: dict[str, in
         threaded = steps_for(effort.seconds, workers[0].time(eager, 1, threads=cores))
         measures["threads"] = lambda: 1 / workers[0].time(eager, threaded, threads=cores)
     timings = interleave(measures, effort.rounds)
-    return {name: statistics.median(timing.seconds) for name, timing in timings.items()}
+    rates = {name: statistics.median(timing.seconds) for name, timing in timings.items()}
+    return {**rates, "planned": rates["other"]} if same else rates
 
 
 def goals_table(results: Sequence[RowResult]) -> str:

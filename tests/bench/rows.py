@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from hyperscale.dispatch.probe import measure
 from hyperscale.methods.embedding import Embedding
 from hyperscale.methods.hypernetwork import Hypernetwork
 from hyperscale.methods.method import Method
@@ -53,10 +54,12 @@ class Row:
         """The estimated memory of a pack, by the setting's own cost model."""
         return members * self.setting.cost().memory_bytes
 
-    def planned_members(self) -> int:
-        """The size of the packs that the planner makes of many trials of this setting."""
+    def planned_members(self, device: str, memory_bytes: int) -> int:
+        """The size of the packs that the planner makes of many trials of this setting, as it measures them."""
         trials = [Trial(setting=self.setting, seed=seed) for seed in range(PLANNED_TRIALS)]
-        return max(len(pack.trials) for pack in make_packs(trials))
+        speed = measure([(self.setting, seed) for seed in range(PLANNED_TRIALS)], device, memory_bytes)
+        packs = make_packs(trials, memory_bytes=memory_bytes, speeds={self.setting.program_key(): speed})
+        return max(len(pack.trials) for pack in packs)
 
 
 def scaling_row(name: str, width: int, batch: int = 64) -> Row:
