@@ -94,19 +94,22 @@ class Planner:
         if self.limits.max_members == 1 and not kept:
             return {}
         device = self.executor.device_key()
-        known = kept.setdefault(device, {})
+        if not isinstance(kept.get(device), dict):
+            kept[device] = {}
         names = {key: sha256(key)[:16] for key in groups}
-        missing = [key for key in groups if names[key] not in known] if self.measures else []
+        read = {key: speed_from_json(kept[device].get(name)) for key, name in names.items()}
+        speeds = {key: speed for key, speed in read.items() if speed is not None}
+        missing = [key for key in groups if key not in speeds] if self.measures else []
         chosen = self._worth_measuring({key: groups[key] for key in missing})
         for number, key in enumerate(chosen, start=1):
             self.on_probe(number, len(chosen))
             members = [(trial.setting, trial.seed) for trial in groups[key][: self.limits.max_members or MAX_MEMBERS]]
             speed = self.executor.measure(members, self.memory_bytes)
             if speed is not None:
-                known[names[key]] = speed_to_json(speed)
+                speeds[key], kept[device][names[key]] = speed, speed_to_json(speed)
         if chosen:
             self._write(kept)
-        return {key: speed_from_json(known[names[key]]) for key in groups if names[key] in known}
+        return speeds
 
     def _worth_measuring(self, groups: Mapping[str, Sequence[Trial]]) -> list[str]:
         """Return the programs to measure: those with most work ahead, as long as probes are a small part of it."""
@@ -117,7 +120,8 @@ class Planner:
         by_work = sorted((key for key in work if len(groups[key]) > 1), key=lambda key: -work[key])
         return by_work[: max(1, int(_PROBED_PART * total / _PROBE_S))]
 
-    def _read(self) -> dict[str, dict[str, Any]]:
+    def _read(self) -> dict[str, Any]:
+        """Return what was kept; a damaged file is as good as none."""
         try:
             data = json.loads(self.path.read_text())
         except (OSError, ValueError):

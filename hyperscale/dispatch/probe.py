@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -145,7 +147,14 @@ def speed_to_json(speed: Speed) -> dict[str, Any]:
     return asdict(speed)
 
 
-def speed_from_json(data: dict[str, Any]) -> Speed:
-    """Return the speed of `speed_to_json`'s data."""
-    sequences = {name: tuple(data[name]) for name in ("members", "step_seconds")}
-    return Speed(**{**data, **sequences})
+def speed_from_json(data: Any) -> Speed | None:
+    """Return the speed of `speed_to_json`'s data; None where it makes no sense, as in a damaged or another's file."""
+    try:
+        sequences = {name: tuple(data[name]) for name in ("members", "step_seconds")}
+        speed = Speed(**{**data, **sequences})
+        sizes, numbers = speed.members, (speed.evaluation_s, speed.member_bytes, speed.shared_bytes)
+        rising = all(low < high for low, high in itertools.pairwise((0, *sizes)))
+        finite = all(math.isfinite(number) and number >= 0 for number in (*speed.step_seconds, *numbers))
+    except (KeyError, TypeError):
+        return None
+    return speed if sizes and len(sizes) == len(speed.step_seconds) and rising and finite else None
