@@ -14,7 +14,7 @@ import torch
 
 from hyperscale.dispatch.worker import default_device, hardware_name
 from hyperscale.packing import Speed
-from hyperscale.settings.setting import PackRun, Setting
+from hyperscale.settings.setting import Cost, PackRun, Setting
 
 Member = tuple[Setting, int]
 
@@ -67,7 +67,7 @@ def measure(members: Sequence[Member], device: str, memory_bytes: int) -> Speed:
     sizes: list[int] = []
     seconds: list[float] = []
     peaks: list[int] = []
-    size = 1
+    size = grown = 1
     while True:
         try:
             step, peak = _step(members[:size], device)
@@ -78,9 +78,8 @@ def measure(members: Sequence[Member], device: str, memory_bytes: int) -> Speed:
         sizes.append(size)
         seconds.append(step)
         peaks.append(peak)
-        grown = min(size * _GROWTH, len(members))
-        fits = model.shared_bytes + grown * model.memory_bytes <= memory_bytes
-        if grown == size or not fits or not _pays(sizes, seconds) or time.monotonic() - started > _LONGEST_S:
+        grown = next_size(model, size, len(members), memory_bytes)
+        if grown == size or not _pays(sizes, seconds) or time.monotonic() - started > _LONGEST_S:
             break
         size = grown
     member = (peaks[-1] - peaks[0]) // max(sizes[-1] - sizes[0], 1) or peaks[0]
@@ -90,7 +89,14 @@ def measure(members: Sequence[Member], device: str, memory_bytes: int) -> Speed:
         evaluation_s=_evaluation(members[0], device, seconds[0]),
         member_bytes=member or model.memory_bytes,
         shared_bytes=max(model.shared_bytes, peaks[0] - member),
+        open_ended=grown == sizes[-1] and _pays(sizes, seconds),
     )
+
+
+def next_size(cost: Cost, size: int, num_members: int, memory_bytes: int) -> int:
+    """Return the size to measure after ``size``: four times that, or all there are; ``size`` if that does not fit."""
+    grown = min(size * _GROWTH, num_members)
+    return grown if cost.shared_bytes + grown * cost.memory_bytes <= memory_bytes else size
 
 
 def _pays(sizes: Sequence[int], seconds: Sequence[float]) -> bool:
