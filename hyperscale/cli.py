@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import re
 import shlex
 import sys
@@ -54,9 +55,10 @@ class MemorySize(click.ParamType[int]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ARG002
         """Return the number of bytes."""
         match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-z]*)\s*", str(value).lower())
-        if match is None or match.group(2) not in self._UNITS or float(match.group(1)) <= 0:
+        size = float(match.group(1)) * self._UNITS.get(match.group(2), 0) if match else 0.0
+        if not 0 < size < math.inf:
             self.fail(f"{value!r} is not a size; allowed: a number above 0 with a unit, such as 500MiB or 2GiB.")
-        return max(1, int(float(match.group(1)) * self._UNITS[match.group(2)]))
+        return max(1, int(size))
 
 
 _STUDY = click.argument("study", type=click.Path(path_type=Path), metavar="STUDY")

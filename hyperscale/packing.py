@@ -34,7 +34,8 @@ class Speed:
 
     ``step_seconds`` are those of one optimiser step of a pack of ``members`` trials, size by size in rising order;
     ``evaluation_s`` is a member's evaluation at the end; ``member_bytes`` is what each member adds to the peak of
-    memory, ``shared_bytes`` what a pack needs once.
+    memory, ``shared_bytes`` what a pack needs once. ``open_ended``: larger packs may pay, and went unmeasured for want
+    of trials or memory.
     """
 
     members: tuple[int, ...]
@@ -43,6 +44,7 @@ class Speed:
     member_bytes: int
     shared_bytes: int = 0
     measured: bool = True
+    open_ended: bool = False
 
     def seconds(self, num_members: int) -> float:
         """Return the seconds of a step of ``num_members`` trials, linear between measured sizes and beyond."""

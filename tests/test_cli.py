@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
-from hyperscale.cli import main
+from hyperscale.cli import MemorySize, main
 from hyperscale.recording.store import Store
 from tests.conftest import tiny_text
 from tests.faults import fault_study
@@ -218,3 +218,82 @@ def test_status_adds_up_while_a_launch_runs(study: Path, tmp_path: Path) -> None
     store.write_launch("one", {"study": "tiny", "trials": 32, "ended_trials": 0, "running": 5})
     status = json.loads(call("status", study, "--store", store.folder, "--json").stdout)
     assert (status["running"], status["missing"]) == (5, 27)
+
+
+# --- packs -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1", 1),
+        ("512B", 512),
+        ("2GiB", 2 * 2**30),
+        ("2 gib", 2 * 2**30),
+        ("1.5MiB", 3 * 2**19),
+        (".5KiB", 512),
+        (" 500MB ", 500 * 10**6),
+        ("3kb", 3000),
+        ("4g", 4 * 2**30),
+        ("0.1", 1),
+    ],
+)
+def test_sizes_of_memory_are_read(text: str, size: int) -> None:
+    """A number with a unit or without, whatever the case and the spaces; never less than a byte."""
+    assert MemorySize().convert(text, None, None) == size
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "0", "0GiB", "-1GiB", "GiB", "1TiBs", "1 2", "1e9", "nan", "inf", "1,5GiB", "2G iB", "9" * 400, "9" * 309],
+)
+def test_what_is_no_size_of_memory_is_refused(text: str, study: Path, tmp_path: Path) -> None:
+    """The message repeats what was given and shows what is allowed; exit code 2, nothing written."""
+    with pytest.raises(click.BadParameter, match="is not a size; allowed: a number above 0 with a unit"):
+        MemorySize().convert(text, None, None)
+    for verb in ("plan", "run"):
+        result = call(verb, study, "--store", tmp_path / "store", f"--pack-memory={text}")
+        assert result.exit_code == 2
+        assert "is not a size" in result.stderr
+        assert "Traceback" not in result.stderr
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("verb", ["plan", "run"])
+def test_a_budget_below_one_trial_launches_nothing(verb: str, study: Path, tmp_path: Path) -> None:
+    """--pack-memory that no trial fits into: one paragraph with the numbers, exit code 2, nothing written."""
+    result = call(verb, study, "--store", tmp_path / "store", "--pack-memory", "1MiB")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("Error: A pack may take 1 MiB (--pack-memory), and one trial alone (")
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_plan_tells_what_was_measured_and_the_largest_pack(write_study: Callable[..., Path], tmp_path: Path) -> None:
+    """A study worth it is measured once, says so on standard error, and its JSON names program by program."""
+    text = tiny_text(steps=30_000).replace("for width in (2, 4, 8, 16)", "for width in (4, 8)")
+    study, store = write_study(text, "tiny.py"), tmp_path / "store"
+    first = call("plan", study, "--store", store, "--json")
+    assert first.exit_code == 0, first.output
+    plan = json.loads(first.stdout)
+    assert "Measuring" in first.stderr
+    assert [row["trials"] for row in plan["programs"]] == [4] * 4
+    assert all(row["packs"] * row["largest_pack"] >= row["trials"] > 0 for row in plan["programs"])
+    assert any(row["measured"] for row in plan["programs"])
+    known = sum(row["measured"] for row in plan["programs"])
+    assert sum(len(kept) for kept in json.loads((store / "probes.json").read_text()).values()) == known
+    small = json.loads(call("plan", study, "--store", store, "--json", "--max-pack", "1").stdout)
+    assert [row["largest_pack"] for row in small["programs"]] == [1] * 4
+    assert sum(row["measured"] for row in small["programs"]) == known
+
+
+def test_a_plan_of_little_work_measures_nothing(study: Path, tmp_path: Path) -> None:
+    """Packs of a small study come from the fixed model, and the plan marks them so; --max-pack is kept to."""
+    plan = json.loads(call("plan", study, "--store", tmp_path / "store", "--json", "--max-pack", "3").stdout)
+    assert {row["measured"] for row in plan["programs"]} == {False}
+    assert max(row["largest_pack"] for row in plan["programs"]) <= 3
+    shown = call("plan", study, "--store", tmp_path / "store")
+    assert shown.exit_code == 0
+    assert "~" in shown.stdout
+    assert not (tmp_path / "store").exists()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperscale.dispatch.executor import Executor
-from hyperscale.dispatch.probe import speed_from_json, speed_to_json
+from hyperscale.dispatch.probe import next_size, speed_from_json, speed_to_json
 from hyperscale.errors import ResourceError
 from hyperscale.identity import sha256
 from hyperscale.packing import MAX_MEMBERS, Pack, Speed, estimated_wall_seconds, make_packs, programs
@@ -90,23 +90,37 @@ class Planner:
 
     def _speeds(self, groups: Mapping[str, Sequence[Trial]]) -> dict[str, Speed]:
         """Return what is known of the programs, measuring what is not known and worth it, the longest first."""
-        kept = self._read()
-        if self.limits.max_members == 1 and not kept:
+        kept, measures = self._read(), self.measures and self.limits.max_members != 1
+        if not kept and not measures:
             return {}
         device = self.executor.device_key()
-        known = kept.setdefault(device, {})
+        if not isinstance(kept.get(device), dict):
+            kept[device] = {}
         names = {key: sha256(key)[:16] for key in groups}
-        missing = [key for key in groups if names[key] not in known] if self.measures else []
-        chosen = self._worth_measuring({key: groups[key] for key in missing})
+        read = {key: speed_from_json(kept[device].get(name)) for key, name in names.items()}
+        speeds = {key: speed for key, speed in read.items() if speed is not None}
+        missing = {key: group for key, group in groups.items() if measures and self._is_wanting(read[key], group)}
+        chosen = self._worth_measuring(missing)
         for number, key in enumerate(chosen, start=1):
             self.on_probe(number, len(chosen))
-            members = [(trial.setting, trial.seed) for trial in groups[key][: self.limits.max_members or MAX_MEMBERS]]
+            members = [(trial.setting, trial.seed) for trial in groups[key][: self._most_members]]
             speed = self.executor.measure(members, self.memory_bytes)
             if speed is not None:
-                known[names[key]] = speed_to_json(speed)
+                speeds[key], kept[device][names[key]] = speed, speed_to_json(speed)
         if chosen:
             self._write(kept)
-        return {key: speed_from_json(known[names[key]]) for key in groups if names[key] in known}
+        return speeds
+
+    @property
+    def _most_members(self) -> int:
+        return self.limits.max_members or MAX_MEMBERS
+
+    def _is_wanting(self, speed: Speed | None, group: Sequence[Trial]) -> bool:
+        """Whether there is no measurement, or one that broke off for want of trials or memory there is now."""
+        if speed is None or not speed.open_ended:
+            return speed is None
+        largest, available = speed.members[-1], min(len(group), self._most_members)
+        return next_size(group[0].setting.cost(), largest, available, self.memory_bytes) >= 2 * largest
 
     def _worth_measuring(self, groups: Mapping[str, Sequence[Trial]]) -> list[str]:
         """Return the programs to measure: those with most work ahead, as long as probes are a small part of it."""
@@ -117,7 +131,8 @@ class Planner:
         by_work = sorted((key for key in work if len(groups[key]) > 1), key=lambda key: -work[key])
         return by_work[: max(1, int(_PROBED_PART * total / _PROBE_S))]
 
-    def _read(self) -> dict[str, dict[str, Any]]:
+    def _read(self) -> dict[str, Any]:
+        """Return what was kept; a damaged file is as good as none."""
         try:
             data = json.loads(self.path.read_text())
         except (OSError, ValueError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -12,7 +14,7 @@ import torch
 
 from hyperscale.dispatch.worker import default_device, hardware_name, keep_freed_memory
 from hyperscale.packing import Speed
-from hyperscale.settings.setting import PackRun, Setting
+from hyperscale.settings.setting import Cost, PackRun, Setting
 
 Member = tuple[Setting, int]
 
@@ -66,7 +68,7 @@ def measure(members: Sequence[Member], device: str, memory_bytes: int) -> Speed:
     sizes: list[int] = []
     seconds: list[float] = []
     peaks: list[int] = []
-    size = 1
+    size = grown = 1
     while True:
         try:
             step, peak = _step(members[:size], device)
@@ -77,9 +79,8 @@ def measure(members: Sequence[Member], device: str, memory_bytes: int) -> Speed:
         sizes.append(size)
         seconds.append(step)
         peaks.append(peak)
-        grown = min(size * _GROWTH, len(members))
-        fits = model.shared_bytes + grown * model.memory_bytes <= memory_bytes
-        if grown == size or not fits or not _pays(sizes, seconds) or time.monotonic() - started > _LONGEST_S:
+        grown = next_size(model, size, len(members), memory_bytes)
+        if grown == size or not _pays(sizes, seconds) or time.monotonic() - started > _LONGEST_S:
             break
         size = grown
     member = (peaks[-1] - peaks[0]) // max(sizes[-1] - sizes[0], 1) or peaks[0]
@@ -89,7 +90,14 @@ def measure(members: Sequence[Member], device: str, memory_bytes: int) -> Speed:
         evaluation_s=_evaluation(members[0], device, seconds[0]),
         member_bytes=member or model.memory_bytes,
         shared_bytes=max(model.shared_bytes, peaks[0] - member),
+        open_ended=grown == sizes[-1] and _pays(sizes, seconds),
     )
+
+
+def next_size(cost: Cost, size: int, num_members: int, memory_bytes: int) -> int:
+    """Return the size to measure after ``size``: four times that, or all there are; ``size`` if that does not fit."""
+    grown = min(size * _GROWTH, num_members)
+    return grown if cost.shared_bytes + grown * cost.memory_bytes <= memory_bytes else size
 
 
 def _pays(sizes: Sequence[int], seconds: Sequence[float]) -> bool:
@@ -146,7 +154,14 @@ def speed_to_json(speed: Speed) -> dict[str, Any]:
     return asdict(speed)
 
 
-def speed_from_json(data: dict[str, Any]) -> Speed:
-    """Return the speed of `speed_to_json`'s data."""
-    sequences = {name: tuple(data[name]) for name in ("members", "step_seconds")}
-    return Speed(**{**data, **sequences})
+def speed_from_json(data: Any) -> Speed | None:
+    """Return the speed of `speed_to_json`'s data; None where it makes no sense, as in a damaged or another's file."""
+    try:
+        sequences = {name: tuple(data[name]) for name in ("members", "step_seconds")}
+        speed = Speed(**{**data, **sequences})
+        sizes, numbers = speed.members, (speed.evaluation_s, speed.member_bytes, speed.shared_bytes)
+        rising = all(low < high for low, high in itertools.pairwise((0, *sizes)))
+        finite = all(math.isfinite(number) and number >= 0 for number in (*speed.step_seconds, *numbers))
+    except (KeyError, TypeError):
+        return None
+    return speed if sizes and len(sizes) == len(speed.step_seconds) and rising and finite else None
