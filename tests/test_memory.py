@@ -28,8 +28,8 @@ SHAPES = {
         method=Hypernetwork(primary_widths=(128,), widths=(256,), **shared), target=ball, steps=3,
         points=FreshPoints(instances=32, points=32))),
     "wide activations": (16, Approximation(
-        method=Monolithic(primary_widths=(256, 256), **shared), target=ball, steps=3,
-        points=FreshPoints(instances=64, points=32))),
+        method=Monolithic(primary_widths=(128,) * 4, **shared), target=ball, steps=3,
+        points=FreshPoints(instances=128, points=32))),
     "a sample": (4, Approximation(
         method=Embedding(primary_widths=(10,), widths=(100,), embedding_dim=5000), steps=3, optimizer=SGD(lr=0.01),
         target=InnerProduct(x_dim=500, conditioning_dim=500),
