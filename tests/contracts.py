@@ -151,7 +151,7 @@ def assert_packed_is_differentiated(
     features = method.features(conditioning)
     leaf = params.clone().requires_grad_()
     expected = method.respond(dims, leaf, x, features)
-    weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(9), dtype=expected.dtype)
+    weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(9)).to(expected)
     (expected_gradient,) = torch.autograd.grad(expected, leaf, weights)
     gradient = torch.full_like(params, math.nan)
     given = {"params": params, "x": x, "features": features, "weights": weights}
