@@ -49,9 +49,11 @@ def escaped(text: str) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return a time for reading: ``45 s``, ``12 min``, ``3.5 h``, ``4 days``."""
+    """Return a time for reading: ``0.4 s``, ``45 s``, ``12 min``, ``3.5 h``, ``4 days``."""
     if seconds is None:
         return "…"
+    if seconds < 9.5:
+        return f"{seconds:.1f} s"
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:

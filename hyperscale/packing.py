@@ -22,7 +22,7 @@ EVALUATION_S = 0.005
 MAX_MEMBERS = 1024
 DEFAULT_MEMORY_BYTES = 3 * 2**30
 
-_GOOD_ENOUGH = 1.05
+_GOOD_ENOUGH = 1.07
 _OVERHEAD_PART = 0.1
 _ESTIMATED_MEMBERS = 256
 _FINEST_DIVISION = 64
@@ -56,7 +56,7 @@ class Speed:
 
     @property
     def best_members(self) -> int:
-        """The smallest measured size whose time a member is within 5 % of the best."""
+        """The smallest measured size whose time a member is within 7 % of the best, for noise is no reason."""
         each = [seconds / members for members, seconds in zip(self.members, self.step_seconds, strict=True)]
         return next(m for m, time in zip(self.members, each, strict=True) if time <= _GOOD_ENOUGH * min(each))
 

@@ -118,10 +118,10 @@ def test_a_speed_is_linear_between_its_sizes_and_beyond() -> None:
 
 
 def test_the_best_size_is_the_smallest_that_is_nearly_the_fastest() -> None:
-    """Of 1, 4, 16 and 64 trials the time a member decides; within 5 % of the best the smallest size is taken."""
+    """Of 1, 4, 16 and 64 trials the time a member decides; within 7 % of the best the smallest size is taken."""
     sizes = (1, 4, 16, 64)
     assert sized(members=sizes, step_seconds=(1.0, 2.0, 4.0, 15.5)).best_members == 16
-    assert sized(members=sizes, step_seconds=(1.0, 2.0, 4.0, 15.0)).best_members == 64
+    assert sized(members=sizes, step_seconds=(1.0, 2.0, 4.0, 14.5)).best_members == 64
     assert sized(members=sizes, step_seconds=(1.0, 4.0, 16.0, 64.0)).best_members == 1
     assert sized(members=sizes, step_seconds=(1.0, 3.9, 15.4, 61.0)).best_members == 1
 

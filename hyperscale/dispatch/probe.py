@@ -21,7 +21,7 @@ Member = tuple[Setting, int]
 _GROWTH = 4
 _SLICE_S = 0.03
 _WARM_UP_S = 0.004
-_SLICES = 5
+_SLICES, _FEWEST_SLICES = 5, 3
 _LONGEST_S = 2.0
 _WORTH_GOING_ON = 0.97
 
@@ -133,7 +133,8 @@ def _timed(run: PackRun, at_least_s: float, device: str) -> float:
             else:
                 ended = run.advance(0.0)
         slices.append((time.perf_counter() - started) / max(run.step - first, 1))
-        if ended or len(slices) >= _SLICES or slices[-1] > at_least_s:
+        slow = len(slices) >= _FEWEST_SLICES and sum(slices) > at_least_s
+        if ended or len(slices) >= _SLICES or slow:
             return sorted(slices)[min(1, len(slices) - 1)]
 
 
