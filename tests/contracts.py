@@ -278,9 +278,9 @@ class MethodContract:
         torch.testing.assert_close((ahead - behind) / (2 * step), slope, rtol=1e-6, atol=1e-6)
 
     def test_the_form_that_trains_equals_automatic_differentiation(self, method: Method) -> None:
-        """Outputs and gradients of `packed` are those of `respond`, with one x for each I and with several."""
-        for points in (1, 4):
-            x, conditioning = self.inputs(method, points=points)
+        """Outputs and gradients of `packed` are those of `respond`, with few I and many, one x for each and several."""
+        for instances, points in ((12, 1), (12, 4), (40, 1), (40, 2)):
+            x, conditioning = self.inputs(method, points=points, instances=instances)
             assert_packed_is_differentiated(method, DIMS, method.initialize(DIMS, self.seeds), x, conditioning)
 
     def test_padding_is_the_same_function(self, method: Method) -> None:

@@ -25,7 +25,7 @@ class Generated:
         theta = self._values[-1]
         if self._theta_gradient.shape != theta.shape:
             self._theta_gradient = torch.empty_like(theta)
-            self._g_gradients = layers_of(self.g, self._theta_gradient.flatten(0, 1))
+            self._g_gradients = layers_of(self.g, self._theta_gradient.view(-1, theta.shape[-1]))
         self._g_layers = layers_of(self.g, theta.flatten(0, 1))
         self._g_values = forward(self._g_layers, x.flatten(0, 1), self.activation)
         return self._g_values[-1].unflatten(0, x.shape[:2])
@@ -72,7 +72,7 @@ class Contracted:
         return self._g_values[-1].unflatten(0, x.shape[:2])
 
     def _rest_of(self, theta: Tensor) -> list[Layer]:
-        flat = theta.flatten(0, 1)
+        flat = theta.view(-1, theta.shape[-1])  # never a copy: gradients are put into it
         return layers_of(self.rest, flat[:, self.width :] if self.has_bias else flat)
 
     def _contract(self, s: Tensor) -> Tensor:

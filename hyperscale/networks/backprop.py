@@ -53,7 +53,7 @@ def backward(
 
 
 def affine(x: Tensor, layer: Layer) -> Tensor:
-    """Return ``x W + b``, a new tensor [networks, n, fan_out], the same bits for one network as for many.
+    """Return ``x W + b``, a new contiguous tensor [networks, n, fan_out], the same bits for one network as for many.
 
     One output column is summed by hand (a matrix product would take another kernel for one network than for
     several), and so is a single row with a short input (thousands of tiny products are slower than a few passes).
@@ -72,8 +72,8 @@ def affine(x: Tensor, layer: Layer) -> Tensor:
             result.addcmul_(columns[i], weight[..., i : i + 1, :])
         return result
     if _is_narrow(x, weight.shape[-1]):
-        product = torch.bmm(weight.mT, x.mT).mT
-        return product.contiguous() if bias is None else bias.unsqueeze(-2) + product
+        product = torch.bmm(weight.mT, x.mT).mT.contiguous()
+        return product if bias is None else product.add_(bias.unsqueeze(-2))
     return torch.bmm(x, weight) if bias is None else torch.baddbmm(bias.unsqueeze(-2), x, weight)
 
 
