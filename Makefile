@@ -16,7 +16,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	touch $@
 
-demo: $(VENV)/installed  ## Train the quickstart study and write its report (about 2 minutes on 2 cores).
+demo: $(VENV)/installed  ## Train the quickstart study and write its report (about a minute on 2 cores, once installed).
 	$(BIN)/hyperscale run studies/quickstart.py --store $(STORE)
 	$(BIN)/hyperscale report studies/quickstart.py --store $(STORE)
 

@@ -6,7 +6,7 @@ Prediction  The best hypernetwork reaches error O(1/N_g), as if it fitted every 
             method with a fixed embedding size does better than Ω(N_q^(-1/2)) on the hardest targets (Theorem 2);
             so at equal N the hypernetwork errs less.
 Source      Galanti & Wolf, "On the Modularity of Hypernetworks" (2020), Theorems 2 and 4, for m1 = m2 = r = 1.
-Budget      162 trials, about 2 minutes on two CPU cores.
+Budget      162 trials, about a minute on two CPU cores.
 """
 
 from analysis import theorems

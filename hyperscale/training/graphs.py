@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -14,6 +15,17 @@ _MAX_INPUT_BYTES = 2**26
 _WARM_UP_STEPS = 3
 
 
+@runtime_checkable
+class Recordable(Protocol):
+    """An objective whose steps can be recorded: it says what a step reads, and works on that alone."""
+
+    def inputs(self, step: int) -> Sequence[Tensor]:
+        """Return all that ``step`` reads besides the parameters, in shapes that do not change."""
+
+    def differentiate_on(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Do what `Objective.differentiate` does, given `inputs`, with nothing that depends on them on the host."""
+
+
 class StaticStep:
     """A training step whose inputs are copied to tensors that stay where they are, as a graph needs them.
 
@@ -21,7 +33,7 @@ class StaticStep:
     kernel by kernel; `GraphedStep` records it once and replays it.
     """
 
-    def __init__(self, objective: Objective, optimizer: PackedOptimizer, step: int) -> None:
+    def __init__(self, objective: Recordable, optimizer: PackedOptimizer, step: int) -> None:
         self.objective, self.optimizer = objective, optimizer
         self.inputs = [part.clone() for part in objective.inputs(step)]
         self.numbers = [part.clone() for part in optimizer.numbers(step)]
@@ -49,7 +61,7 @@ class StaticStep:
 class GraphedStep(StaticStep):
     """A `StaticStep` recorded as a CUDA graph; the recording changes neither parameters nor optimiser."""
 
-    def __init__(self, objective: Objective, optimizer: PackedOptimizer, step: int) -> None:
+    def __init__(self, objective: Recordable, optimizer: PackedOptimizer, step: int) -> None:
         super().__init__(objective, optimizer, step)
         changed = [optimizer.params, *optimizer.buffers.values()]
         saved = [tensor.clone() for tensor in changed]
@@ -74,14 +86,12 @@ class GraphedStep(StaticStep):
 
 def graphed(objective: Objective, optimizer: PackedOptimizer, step: int) -> StaticStep | None:
     """Return the step as a graph where that pays and works, else None: on CUDA, with inputs cheap to copy."""
-    if optimizer.params.device.type != "cuda" or not _pays(objective.inputs(step)):
+    if optimizer.params.device.type != "cuda" or not isinstance(objective, Recordable):
+        return None
+    if sum(part.numel() * part.element_size() for part in objective.inputs(step)) > _MAX_INPUT_BYTES:
         return None
     try:
         return GraphedStep(objective, optimizer, step)
     except RuntimeError:  # something in the step cannot be recorded: it runs kernel by kernel
         torch.cuda.synchronize()
         return None
-
-
-def _pays(inputs: Sequence[Tensor]) -> bool:
-    return bool(inputs) and sum(part.numel() * part.element_size() for part in inputs) <= _MAX_INPUT_BYTES

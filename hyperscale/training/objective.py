@@ -42,17 +42,6 @@ class Objective(ABC):
         """Take the tensors that training changes in place, both [members, num_params]."""
         self.params, self.gradient = params, gradient
 
-    def inputs(self, step: int) -> Sequence[Tensor]:  # noqa: ARG002
-        """Return all that `differentiate` reads at ``step`` besides the parameters, in shapes that do not change.
-
-        Together with `differentiate_on` it lets a step be recorded as a CUDA graph; by default there is none.
-        """
-        return ()
-
-    def differentiate_on(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Do what `differentiate` does, given `inputs`, with nothing that depends on their values on the host."""
-        raise NotImplementedError
-
     def differentiate(self, step: int) -> Tensor:
         """Return the losses at ``step``, [members], and fill the gradient."""
         leaf = self.params.detach().requires_grad_()
