@@ -14,34 +14,23 @@ from hyperscale.recording.recorder import LaunchInfo, Patience, Recorder
 from hyperscale.study import PER_TRIAL, Study, StudyFile
 from hyperscale.trial import TrialRecord, TrialResult, TrialStatus
 from tests.ledgers import Ledger
-from tests.untrained import Untrained
+from tests.untrained import Nothing
 
 QUICK = Patience(queue_size=16, first_pause_s=0.05, longest_pause_s=0.1, close_s=20.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Nothing(Untrained):
-    """A setting that is never trained."""
-
-    width: int = 1
-
-    @property
-    def method_name(self) -> str:
-        """The method."""
-        return "Nothing"
+class Sized(Nothing):
+    """The same with a size that MLflow's run names show."""
 
     def columns(self) -> dict[str, Any]:
         """One size."""
         return {"method": "Nothing", "num_params_primary": self.width}
 
-    def metric_names(self) -> tuple[str, ...]:
-        """One metric."""
-        return ("rmse",)
-
 
 def make_launch(num_trials: int, form: str = PER_TRIAL, num_settings: int = 1) -> LaunchInfo:
     """Return a launch of that many seeds of a setting, or of some."""
-    settings = [Nothing(width=width + 1) for width in range(num_settings)]
+    settings = [Sized(width=width + 1) for width in range(num_settings)]
     study = Study(name="toy", settings=settings, seeds=range(num_trials), metrics=["rmse"], mlflow_runs=form)
     file = StudyFile(study=study, description="Toy.", source="", path=Path("toy.py"))
     return LaunchInfo(launch_id="launch-1", study_file=file, trials=study.trials())

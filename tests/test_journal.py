@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +19,7 @@ from hyperscale.recording import journal as journal_module
 from hyperscale.recording.journal import Journal
 from hyperscale.recording.lines import encode
 from hyperscale.trial import Trial, TrialRecord, TrialResult, TrialStatus
-from tests.untrained import Untrained
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Nothing(Untrained):
-    """A setting that is never trained."""
-
-    width: int = 1
-
-    @property
-    def method_name(self) -> str:
-        """The method."""
-        return "Nothing"
-
-    def columns(self) -> dict[str, Any]:
-        """An integer, a float and a text."""
-        return {"method": "Nothing", "width": self.width, "lr": 1.0}
-
-    def metric_names(self) -> tuple[str, ...]:
-        """One metric."""
-        return ("rmse",)
+from tests.untrained import Nothing
 
 
 def ended(trial: Trial, status: TrialStatus = TrialStatus.FINISHED, rmse: float = 0.1) -> tuple[Trial, TrialResult]:

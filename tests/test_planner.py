@@ -12,11 +12,11 @@ import pytest
 
 from hyperscale.dispatch import planner as planner_module
 from hyperscale.dispatch.executor import Events, Executor
-from hyperscale.dispatch.planner import Limits, Planner, wall_seconds
+from hyperscale.dispatch.planner import Limits, Planner
 from hyperscale.dispatch.probe import speed_to_json
 from hyperscale.errors import ResourceError
 from hyperscale.methods.monolithic import Monolithic
-from hyperscale.packing import Pack, Speed, estimated_wall_seconds
+from hyperscale.packing import Pack, Speed
 from hyperscale.settings.approximation import Approximation
 from hyperscale.settings.setting import Setting
 from hyperscale.targets.sobolev_ball import SobolevBall
@@ -98,7 +98,6 @@ def test_the_measured_best_size_is_used(tmp_path: Path) -> None:
     packs = Planner(tmp_path, Measuring())(trials(4, 20))
     assert [len(pack.trials) for pack in packs] == [4] * 5
     assert {pack.speed for pack in packs} == {KNOWN}
-    assert wall_seconds(packs, Measuring(num_workers=5)) == estimated_wall_seconds(packs, 5)
     limited = Planner(tmp_path, Measuring(), Limits(max_members=2))(trials(4, 20))
     assert [len(pack.trials) for pack in limited] == [2] * 10
 

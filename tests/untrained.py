@@ -24,3 +24,23 @@ class Untrained(Setting):
     def start(self, members: Sequence[tuple[Any, int]], device: str) -> Any:
         """Refuse."""
         raise AssertionError(f"{type(self).__name__} is never trained")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Nothing(Untrained):
+    """A setting of one method, one size and one metric."""
+
+    width: int = 1
+
+    @property
+    def method_name(self) -> str:
+        """The method."""
+        return "Nothing"
+
+    def columns(self) -> dict[str, Any]:
+        """An integer, a float and a text."""
+        return {"method": "Nothing", "width": self.width, "lr": 1.0}
+
+    def metric_names(self) -> tuple[str, ...]:
+        """One metric."""
+        return ("rmse",)

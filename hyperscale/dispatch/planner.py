@@ -13,7 +13,7 @@ from hyperscale.dispatch.executor import Executor
 from hyperscale.dispatch.probe import next_size, speed_from_json, speed_to_json
 from hyperscale.errors import ResourceError
 from hyperscale.identity import sha256
-from hyperscale.packing import MAX_MEMBERS, Pack, Speed, estimated_wall_seconds, make_packs, programs
+from hyperscale.packing import MAX_MEMBERS, Pack, Speed, make_packs, programs
 from hyperscale.trial import Trial
 
 _PROBED_PART = 0.04
@@ -148,8 +148,3 @@ class Planner:
             draft.replace(self.path)
         except OSError:
             return
-
-
-def wall_seconds(packs: Sequence[Pack], executor: Executor) -> float:
-    """Return the expected wall time of ``packs`` with an executor's workers."""
-    return estimated_wall_seconds(packs, executor.workers())
