@@ -158,7 +158,11 @@ def plan(
     show_default=True,
     help="Ray Tune, or one pack after another in this process for debugging.",
 )
-@click.option("--address", help="Join a running Ray cluster: auto, HOST:6379 or ray://HOST:10001.", metavar="A")
+@click.option(
+    "--address",
+    help="Join a running Ray cluster: auto, HOST:6379 or ray://HOST:10001.  [default: RAY_ADDRESS, else its own Ray]",
+    metavar="A",
+)
 @_STORE
 @_TRACKING
 @click.option("--no-mlflow", is_flag=True, help="Record in the journal only; `sync` can add MLflow later.")

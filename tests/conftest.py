@@ -83,7 +83,7 @@ def local_ray() -> Iterator[None]:
     prepare_environment()
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
 
@@ -97,7 +97,7 @@ def _one_thread() -> None:
 @pytest.fixture(autouse=True)
 def _no_user_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the tests apart from the store and tracking server of whoever runs them."""
-    for name in ("HYPERSCALE_STORE", "MLFLOW_TRACKING_URI"):
+    for name in ("HYPERSCALE_STORE", "MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 

@@ -154,6 +154,24 @@ class TestRayTune:
             with pytest.raises(ResourceError, match=r"no node of the cluster can ever give .*CPU 2"):
                 RayTune(**resources).run(packs, Events(), tmp_path)
 
+    @pytest.mark.parametrize(
+        ("given", "environment", "joined"),
+        [
+            (None, None, None),
+            (None, "", None),
+            (None, "local", None),
+            (None, "head:6379", "head:6379"),
+            ("auto", "head:6379", "auto"),
+        ],
+    )
+    def test_which_cluster_is_joined(
+        self, given: str | None, environment: str | None, joined: str | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The option, else RAY_ADDRESS as for every Ray program, else none: a Ray of its own."""
+        if environment is not None:
+            monkeypatch.setenv("RAY_ADDRESS", environment)
+        assert RayTune(given).address == joined
+
     @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "head-node"])
     def test_an_address_nobody_answers_at_is_a_clear_error(self, address: str) -> None:
         """Joining what is not there names the address and the ways out, at once."""

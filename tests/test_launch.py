@@ -7,8 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -112,22 +113,41 @@ def test_ended_trials_are_durable_before_they_are_recorded(tiny: StudyFile, stor
     assert all(seen)
 
 
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """Return a folder with a path short enough for the sockets in it."""
+    with tempfile.TemporaryDirectory(prefix="hs-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
 @pytest.mark.parametrize("executor", ["in-process", pytest.param("ray", marks=pytest.mark.ray)])
 def test_a_killed_driver_loses_and_repeats_nothing(
-    executor: str, write_study: Callable[..., Path], tmp_path: Path
+    executor: str, write_study: Callable[..., Path], tmp_path: Path, short_folder: Path
 ) -> None:
-    """Kill -9 of the driver in the middle, then `run` again: the table of an undisturbed run, no trial twice."""
+    """Kill -9 of the driver in the middle, then `run` again: the table of an undisturbed run, no trial twice.
+
+    The machine remembers the address of a cluster that is gone, as `ray start` leaves it: nobody asked to join that.
+    """
     path = write_study(fault_study(tmp_path, ["slow"] * 10, seeds=2))
     study_file = load_study(path)
     whole, broken = Store(folder=tmp_path / "whole"), Store(folder=tmp_path / "broken")
     Launch(study_file, whole, InProcess(device="cpu")).run()
     command = [sys.executable, "-m", "hyperscale.cli", "run", str(path), "--no-mlflow", "--executor", executor]
     command += ["--store", str(broken.folder), "--max-pack", "2"]
-    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    (short_folder / "ray").mkdir()
+    (short_folder / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
+    driver = subprocess.Popen(
+        command,
+        env={**os.environ, "RAY_TMPDIR": str(short_folder)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
     deadline = time.monotonic() + 120
     while not (broken.folder / "journal").exists() or len(journal_trials(broken)) < 4:
         assert time.monotonic() < deadline
-        assert driver.poll() is None
+        assert driver.poll() is None, driver.communicate()[1]
         time.sleep(0.02)
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()

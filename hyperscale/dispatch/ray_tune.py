@@ -81,9 +81,10 @@ class Resources:
 class RayTune(Executor):
     """Trains every pack as one Tune trial on reused actors, embedded in this machine or on a cluster.
 
-    ``address`` joins a running cluster (``auto``, ``host:6379``, ``ray://host:10001``). ``gpus_per_pack`` is None
-    for the default: a quarter of a GPU where the cluster has any, else none; above 1 it must be whole. A pack
-    whose worker dies is retried ``max_failures`` times from its last checkpoint.
+    ``address`` joins a running cluster (``auto``, ``host:6379``, ``ray://host:10001``); without it ``RAY_ADDRESS`` is
+    followed, and without that a Ray of its own is started, whatever else runs here. ``gpus_per_pack`` is None for the
+    default: a quarter of a GPU where the cluster has any, else none; above 1 it must be whole. A pack whose worker
+    dies is retried ``max_failures`` times from its last checkpoint.
     """
 
     name = "ray"
@@ -96,7 +97,8 @@ class RayTune(Executor):
         gpus_per_pack: float | None = None,
         max_failures: int = 2,
     ) -> None:
-        self.address = address
+        chosen = address or os.environ.get("RAY_ADDRESS")
+        self.address = None if chosen in ("", "local") else chosen
         self.cpus_per_pack = cpus_per_pack
         self.gpus_per_pack = gpus_per_pack
         self.max_failures = max_failures
@@ -165,7 +167,8 @@ class RayTune(Executor):
         else:
             options |= {"include_dashboard": False, "num_cpus": os.cpu_count()}
         try:
-            ray.init(self.address, **options)
+            # Not None: that would join whatever cluster last wrote its address on this machine, dead ones included.
+            ray.init(self.address or "local", **options)
         except Exception as problem:
             raise _unreachable(self.address, str(problem).strip() or type(problem).__name__) from problem
 

@@ -248,7 +248,7 @@ def main() -> None:
 
     started = time.perf_counter()
     trials = make_study(options.trials, PER_TRIAL).study.trials()[: options.trials]
-    ray.init(num_cpus=os.cpu_count(), include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", num_cpus=os.cpu_count(), include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     with tempfile.TemporaryDirectory() as name:
         empty = Path(name) / "empty.db"
         MlflowStore(f"sqlite:///{empty}").open_study(make_study(options.trials, PER_TRIAL))
