@@ -24,6 +24,10 @@ class FitStatus(StrEnum):
     CONVERGED = "converged"
     NOT_IDENTIFIED = "not_identified"
     """The data do not determine the parameters; the fit's ``remedy`` says what would."""
+    BOUND_HIT = "bound_hit"
+    """A parameter lies at the end of its range (a floor of zero, a break at the last size)."""
+    MISFIT = "misfit"
+    """The data are not of this form: a power law was asked of data that bend."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
