@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analysis.curves import Floats
 from hyperscale.errors import AnalysisError, did_you_mean
 
 SPENT = ("finished", "diverged")
@@ -37,6 +38,8 @@ class EnvelopePoint:
     num_finished: int
     seed_minima: tuple[tuple[float, ...], ...]
     """``[target][seed]``: the best value of each seed over learning rates, the data of the bootstrap."""
+    targets: tuple[str, ...]
+    """The key of each target of ``seed_minima``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +53,8 @@ class Envelope:
     budget_note: str = ""
     monotonicity_note: str = ""
     pooled_note: str = ""
+    missing_note: str = ""
+    """Which target finished at no trial of some size, so that the worst target there is not known."""
 
     @property
     def sizes(self) -> tuple[float, ...]:
@@ -70,6 +75,16 @@ class Envelope:
     def monotone(self) -> bool:
         """Whether the minimum never rises with size, as it must not for nested classes."""
         return not self.monotonicity_note
+
+    def log_seed_minima(self) -> Floats:
+        """Return the natural logs of the seeds' best values, ``[sizes, targets, seeds]``, NaN where there is none."""
+        keys = list(dict.fromkeys(key for point in self.points for key in point.targets))
+        width = max((len(seeds) for point in self.points for seeds in point.seed_minima), default=0)
+        logs = np.full((len(self.points), len(keys), width), np.nan)
+        for row, point in enumerate(self.points):
+            for key, seeds in zip(point.targets, point.seed_minima, strict=True):
+                logs[row, keys.index(key), : len(seeds)] = np.log(seeds)
+        return logs
 
     @property
     def num_seeds(self) -> int:
@@ -127,6 +142,7 @@ def build_envelope(
         budget_note=_budget_note(rows, spent),
         monotonicity_note=_monotonicity_note(points),
         pooled_note=_pooled_note(finished),
+        missing_note=_missing_note(points),
     )
 
 
@@ -144,7 +160,7 @@ def _point(size: float, group: pd.DataFrame, num_spent: int) -> EnvelopePoint:
     attaining = group.loc[group.groupby("_target")["_value"].idxmin()]
     worst = attaining.sort_values("_value", kind="stable").iloc[-1]
     per_seed = group.groupby(["_target", "seed"])["_value"].min()
-    minima = tuple(tuple(map(float, values)) for _, values in per_seed.groupby(level=0))
+    by_target = {str(key): tuple(map(float, values)) for key, values in per_seed.groupby(level=0)}
     lr = worst["lr"] if "lr" in group.columns else None
     return EnvelopePoint(
         size=size,
@@ -154,7 +170,8 @@ def _point(size: float, group: pd.DataFrame, num_spent: int) -> EnvelopePoint:
         lr=None if lr is None or pd.isna(lr) else float(lr),
         num_spent=num_spent,
         num_finished=len(group),
-        seed_minima=minima,
+        seed_minima=tuple(by_target.values()),
+        targets=tuple(by_target),
     )
 
 
@@ -178,6 +195,17 @@ def _pooled_note(finished: pd.DataFrame) -> str:
             values = ", ".join(map(str, dict.fromkeys(finished[name].dropna())))
             differing.append(f"{name.replace('_', ' ')} ({values})")
     return f"the smallest value is also taken over {' and '.join(differing)}" if differing else ""
+
+
+def _missing_note(points: tuple[EnvelopePoint, ...]) -> str:
+    """Return an empty text, or at which sizes some target that finished elsewhere has no finished trial."""
+    everything = {key for point in points for key in point.targets}
+    short = [
+        f"{len(everything) - len(p.targets)} at N = {p.size:g}" for p in points if len(p.targets) < len(everything)
+    ]
+    if not short:
+        return ""
+    return f"some of the {len(everything)} targets have no finished trial at some size: {', '.join(short)}"
 
 
 def _monotonicity_note(points: tuple[EnvelopePoint, ...]) -> str:
