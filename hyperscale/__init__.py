@@ -18,10 +18,13 @@ os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 _HOME = {
     "Adam": "hyperscale.training.optimizers",
     "Approximation": "hyperscale.settings.approximation",
+    "Ceiling": "hyperscale.claims",
     "Constant": "hyperscale.training.schedules",
+    "Convergence": "hyperscale.claims",
     "Cosine": "hyperscale.training.schedules",
     "Embedding": "hyperscale.methods.embedding",
     "Exponential": "hyperscale.training.schedules",
+    "Factor": "hyperscale.claims",
     "FixedSample": "hyperscale.targets.target",
     "FreshPoints": "hyperscale.targets.target",
     "GaussianMixture": "hyperscale.targets.gaussian_mixture",
@@ -35,9 +38,11 @@ _HOME = {
     "PerInstance": "hyperscale.methods.per_instance",
     "SGD": "hyperscale.training.optimizers",
     "ScalingRate": "hyperscale.claims",
+    "Separation": "hyperscale.claims",
     "SobolevBall": "hyperscale.targets.sobolev_ball",
     "Study": "hyperscale.study",
     "WeightGenerator": "hyperscale.methods.weight_generator",
+    "WidthExponent": "hyperscale.claims",
     "load_study": "hyperscale.study",
 }
 
@@ -45,10 +50,13 @@ __all__ = [
     "SGD",
     "Adam",
     "Approximation",
+    "Ceiling",
     "Constant",
+    "Convergence",
     "Cosine",
     "Embedding",
     "Exponential",
+    "Factor",
     "FixedSample",
     "FreshPoints",
     "GaussianMixture",
@@ -61,9 +69,11 @@ __all__ = [
     "Ordering",
     "PerInstance",
     "ScalingRate",
+    "Separation",
     "SobolevBall",
     "Study",
     "WeightGenerator",
+    "WidthExponent",
     "load_study",
 ]
 
@@ -81,7 +91,16 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from hyperscale.claims import Monotone, Ordering, ScalingRate
+    from hyperscale.claims import (
+        Ceiling,
+        Convergence,
+        Factor,
+        Monotone,
+        Ordering,
+        ScalingRate,
+        Separation,
+        WidthExponent,
+    )
     from hyperscale.methods.embedding import Embedding
     from hyperscale.methods.hypernetwork import Hypernetwork
     from hyperscale.methods.monolithic import Monolithic
