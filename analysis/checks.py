@@ -2,28 +2,54 @@
 
 A trained error is an upper bound on an infimum over weights; a sampled target is a lower bound on a supremum
 over a class. So an O-claim can be *attained*, an Omega-claim can only fail to be contradicted, and an
-inconclusive verdict names what stands in the way. Orderings and monotonicities are judged in
-`analysis.comparisons`, across seeds.
+inconclusive verdict names what stands in the way. Rates are judged here; orderings and monotonicities in
+`analysis.comparisons`, separations of rates and factors in `analysis.separations`, limits and exponents of a
+width in `analysis.limits`, bounds of one metric by another in `analysis.ceilings`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 
 from analysis.calibration import GapSlope, calibration_rows, measure_gap
+from analysis.ceilings import check_ceiling
 from analysis.comparisons import check_monotone, check_ordering
 from analysis.curves import FitStatus, PowerLawFit, fit_power_law
 from analysis.decisions import MIN_OCTAVES as MIN_OCTAVES
 from analysis.decisions import MIN_SIZES as MIN_SIZES
 from analysis.decisions import TOLERANCE as TOLERANCE
 from analysis.envelope import Envelope, build_envelope
+from analysis.limits import check_convergence, check_width_exponent
 from analysis.rate_verdicts import judge_rate
+from analysis.separations import check_factor, check_separation
 from analysis.uncertainty import ExponentInterval, exponent_interval
 from analysis.verdicts import Cause, Verdict, inconclusive
-from hyperscale.claims import Claim, Ordering, ScalingRate
+from hyperscale.claims import (
+    Ceiling,
+    Claim,
+    Convergence,
+    Factor,
+    Monotone,
+    Ordering,
+    ScalingRate,
+    Separation,
+    WidthExponent,
+)
 from hyperscale.errors import AnalysisError
+
+JUDGES: dict[type, Callable[[Any, pd.DataFrame], Verdict]] = {
+    Ordering: check_ordering,
+    Monotone: check_monotone,
+    Separation: check_separation,
+    Factor: check_factor,
+    Convergence: check_convergence,
+    WidthExponent: check_width_exponent,
+    Ceiling: check_ceiling,
+}
 
 
 def check(claim: Claim, table: pd.DataFrame) -> Verdict:
@@ -37,7 +63,7 @@ def check(claim: Claim, table: pd.DataFrame) -> Verdict:
             return inconclusive(claim, Cause.NO_DATA, f"no trial of {method} has finished{absent}.")
     if isinstance(claim, ScalingRate):
         return _check_rate(claim, table)
-    return check_ordering(claim, table) if isinstance(claim, Ordering) else check_monotone(claim, table)
+    return JUDGES[type(claim)](claim, table)
 
 
 def _check_rate(claim: ScalingRate, table: pd.DataFrame) -> Verdict:

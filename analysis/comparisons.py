@@ -6,26 +6,28 @@ their mean across seeds.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from scipy import optimize, stats
 
-from analysis.curves import Floats
-from analysis.envelope import SPENT, target_key
+from analysis.pairing import (
+    best_values,
+    complete_seeds,
+    gaps_between,
+    is_size,
+    left_out_note,
+    no_better_than_zero,
+    unequal_budget,
+)
 from analysis.uncertainty import mean_interval
 from analysis.verdicts import Cause, Verdict, inconclusive
-from hyperscale.claims import Claim, Monotone, Ordering, is_error
+from hyperscale.claims import Monotone, Ordering, is_error
 
-# What predicting 0 everywhere would score, by metric.
-BASELINES = {"sup_error": "zero_sup_error", "rmse": "zero_rmse", "test_loss": "zero_loss"}
-
-
-def is_size(column: str) -> bool:
-    """Whether a column counts parameters, so that methods are compared by interpolation in its logarithm."""
-    return column.startswith("num_params")
+MIN_SEEDS_OF_STEPS = 3
 
 
 def check_ordering(claim: Ordering, table: pd.DataFrame) -> Verdict:
@@ -36,11 +38,11 @@ def check_ordering(claim: Ordering, table: pd.DataFrame) -> Verdict:
     not positive everywhere is compared by differences instead. Only seeds whose trials all ended are used.
     """
     low, high = claim.methods
-    rows, num_left_out = _complete_seeds(table, claim, claim.at_each)
-    unequal = _unequal_budget(rows, claim.at_each)
-    lows, highs = (_best(rows, method, claim.metric, claim.at_each, smallest=True) for method in (low, high))
+    rows, num_left_out = complete_seeds(table, claim, claim.at_each)
+    unequal = unequal_budget(rows, claim.at_each)
+    lows, highs = (best_values(rows, method, claim.metric, claim.at_each, smallest=True) for method in (low, high))
     positive = not any((best.to_numpy() <= 0).any() for best in (lows, highs))
-    gaps = _gaps(lows, highs, interpolate=is_size(claim.at_each), logs=positive)
+    gaps = gaps_between(lows, highs, interpolate=is_size(claim.at_each), logs=positive)
     if gaps.empty:
         text = f"{low} and {high} have no seed with finished trials at a common value of {claim.at_each}."
         return inconclusive(claim, Cause.UNDERPOWERED, text)
@@ -49,7 +51,7 @@ def check_ordering(claim: Ordering, table: pd.DataFrame) -> Verdict:
     verdict = _judge_order(claim, interval, gaps, len(per_seed))
     if unequal:
         verdict = inconclusive(claim, Cause.BUDGET, f"{unequal}.")
-    elif untaught := _no_better_than_zero(claim, rows, (lows, highs)):
+    elif untaught := no_better_than_zero(claim, rows, (lows, highs)):
         verdict = inconclusive(claim, Cause.UNTAUGHT, untaught)
     scale = math.exp if positive else float
     return replace(
@@ -59,21 +61,7 @@ def check_ordering(claim: Ordering, table: pd.DataFrame) -> Verdict:
         expectation="< 1" if positive else "< 0",
         estimate=scale(mean),
         interval=None if interval is None else (scale(interval[0]), scale(interval[1])),
-        notes=(*_left_out_note(num_left_out), *_unshared_note(claim, lows, highs)),
-    )
-
-
-def _no_better_than_zero(claim: Ordering, rows: pd.DataFrame, best: Iterable[pd.DataFrame]) -> str:
-    """Return an empty text, or that the methods' typical trials are no better than predicting 0."""
-    baseline = BASELINES.get(claim.metric)
-    if baseline is None or baseline not in rows.columns or rows[baseline].isna().all():
-        return ""
-    zero = float(rows[baseline].median())
-    if all(float(np.nanmedian(frame.to_numpy())) < 0.9 * zero for frame in best):
-        return ""
-    return (
-        f"the trained networks of at least one method typically err no less than 0.9 of what predicting 0 does "
-        f"({zero:.3g}): there is nothing to order yet. Train longer, or with other learning rates."
+        notes=(*left_out_note(num_left_out), *_unshared_note(claim, lows, highs)),
     )
 
 
@@ -98,10 +86,11 @@ def _judge_order(claim: Ordering, interval: tuple[float, float] | None, gaps: pd
 def check_monotone(claim: Monotone, table: pd.DataFrame) -> Verdict:
     """Judge a direction by Kendall's tau of the metric against the column, one tau per seed.
 
-    At each value of the column an error takes its minimum over learning rates, another metric its mean.
+    At each value of the column an error takes its minimum over learning rates, another metric its mean. With
+    ``each_step`` every step from one value to the next is judged as well.
     """
-    rows, num_left_out = _complete_seeds(table, claim, claim.along)
-    best = _best(rows, claim.methods[0], claim.metric, claim.along, smallest=is_error(claim.metric))
+    rows, num_left_out = complete_seeds(table, claim, claim.along)
+    best = best_values(rows, claim.methods[0], claim.metric, claim.along, smallest=is_error(claim.metric))
     taus = _kendall(best)
     if taus.empty:
         text = f"no seed has finished trials at two values of {claim.along}."
@@ -109,7 +98,10 @@ def check_monotone(claim: Monotone, table: pd.DataFrame) -> Verdict:
     per_seed = taus.groupby(level="seed").mean()
     mean, interval = mean_interval(per_seed.to_numpy())
     verdict = _judge_direction(claim, interval, best.shape[1], len(per_seed))
-    return replace(verdict, estimate=mean, interval=interval, notes=_left_out_note(num_left_out))
+    notes: tuple[str, ...] = ()
+    if claim.each_step:
+        verdict, notes = _judge_steps(claim, best, verdict)
+    return replace(verdict, estimate=mean, interval=interval, notes=(*notes, *left_out_note(num_left_out)))
 
 
 def _judge_direction(claim: Monotone, interval: tuple[float, float] | None, num_values: int, num_seeds: int) -> Verdict:
@@ -128,67 +120,48 @@ def _judge_direction(claim: Monotone, interval: tuple[float, float] | None, num_
     return inconclusive(claim, Cause.UNDERPOWERED, text)
 
 
-def _complete_seeds(table: pd.DataFrame, claim: Claim, column: str) -> tuple[pd.DataFrame, int]:
-    """Return the trials spent on seeds that miss none, and the number of other seeds."""
-    rows = table[table["method"].isin(claim.methods) & table[column].notna()]
-    rows = rows.assign(_target=target_key(rows))
-    spent = rows[rows["status"].isin(SPENT)]
-    counts = spent.groupby(["seed", "method"]).size().unstack("method")
-    counts = counts.reindex(columns=list(claim.methods)).fillna(0)
-    complete = counts.index[(counts == counts.max(axis=0)).all(axis=1)]
-    num_left_out = rows["seed"].nunique() - len(complete)
-    # Where no seed is complete, all are used: the budget check then has the last word.
-    return (spent, 0) if complete.empty else (spent[spent["seed"].isin(complete)], num_left_out)
+def _judge_steps(claim: Monotone, best: pd.DataFrame, overall: Verdict) -> tuple[Verdict, tuple[str, ...]]:
+    """Return the verdict on a direction at each step, and notes on the steps.
 
-
-def _unequal_budget(rows: pd.DataFrame, column: str) -> str:
-    """Return an empty text where each method had equally many trials at each value, else who had how many."""
-    counts = rows.groupby(["method", column]).size()
-    if counts.nunique() <= 1:
-        return ""
-    least, most = (counts[counts == end].reset_index().iloc[0] for end in (counts.min(), counts.max()))
-    texts = [f"{int(r.iloc[2])} of {r['method']} at {column} = {r[column]}" for r in (least, most)]
-    return f"unequal numbers of trials: {texts[0]}, but {texts[1]}"
-
-
-def _best(rows: pd.DataFrame, method: str, metric: str, column: str, *, smallest: bool) -> pd.DataFrame:
-    """Return the metric, ``[target and seed, value of column]``, over learning rates: smallest, or mean."""
-    chosen = rows[(rows["method"] == method) & (rows["status"] == "finished") & rows[metric].notna()]
-    chosen = chosen.assign(_value=chosen[metric].astype("float64"))
-    grouped = chosen.groupby(["_target", "seed", column])["_value"]
-    return (grouped.min() if smallest else grouped.mean()).unstack(column)
-
-
-def _gaps(lows: pd.DataFrame, highs: pd.DataFrame, *, interpolate: bool, logs: bool) -> pd.DataFrame:
-    """Return lower less higher, of logs if ``logs``: ``[target and seed, value]``, where both are known."""
-    units = lows.index.intersection(highs.index)
-    first, second = lows.loc[units], highs.loc[units]
-    if logs:
-        first, second = first.transform(np.log), second.transform(np.log)
-    if interpolate and units.size:
-        values = _common_sizes(lows.columns.to_numpy(np.float64), highs.columns.to_numpy(np.float64))
-        first, second = _interpolated(first, values), _interpolated(second, values)
-    gaps = first.sub(second)[first.columns.intersection(second.columns)]
-    return gaps.dropna(axis=0, how="all").dropna(axis=1, how="all")
-
-
-def _common_sizes(first: Floats, second: Floats) -> list[float]:
-    low, high = max(first.min(), second.min()), min(first.max(), second.max())
-    return [float(n) for n in np.union1d(first, second) if low <= n <= high]
-
-
-def _interpolated(frame: pd.DataFrame, sizes: list[float]) -> pd.DataFrame:
-    """Interpolate each row linearly in log size; nothing is invented outside a row's own range."""
-    known, wanted = np.log(frame.columns.to_numpy(dtype=np.float64)), np.log(sizes)
-    rows: list[Floats] = []
-    for row in frame.to_numpy():
-        seen = np.isfinite(row)
-        rows.append(
-            np.interp(wanted, known[seen], row[seen], left=np.nan, right=np.nan)
-            if seen.any()
-            else np.full(len(wanted), np.nan)
-        )
-    return pd.DataFrame(rows, index=frame.index, columns=sizes)
+    A step is the mean over seeds of the adjacent difference (of logs, where all are positive). One against the
+    direction by more than two standard errors is named and forbids support; it contradicts if it stands out after
+    correction for the number of steps (Bonferroni at 2.5 %, the other half being that of the overall direction).
+    """
+    sign = 1 if claim.direction == "increasing" else -1
+    curves = best.sort_index(axis=1).groupby(level="seed").mean()
+    values = curves.to_numpy(np.float64)
+    positive = not (values <= 0).any()
+    values = np.log(values) if positive else values
+    steps = sign * np.diff(values, axis=1)
+    counts = np.isfinite(steps).sum(axis=0)
+    if len(counts) == 0 or counts.min() < MIN_SEEDS_OF_STEPS:
+        fewest = int(counts.min()) if len(counts) else 0
+        text = f"{fewest} seeds at some step, where a step needs at least {MIN_SEEDS_OF_STEPS}. Run more seeds."
+        return inconclusive(claim, Cause.UNDERPOWERED, text), ()
+    means, errors = np.nanmean(steps, axis=0), np.nanstd(steps, axis=0, ddof=1) / np.sqrt(counts)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.where(errors > 0, means / errors, np.sign(means) * np.inf)
+    against, towards = ratios < -2, int((ratios > 2).sum())
+    names = [f"{a:g} to {b:g}" for a, b in itertools.pairwise(curves.columns.to_numpy(np.float64))]
+    worst = int(np.nanargmin(ratios))
+    level = np.nanmean(values, axis=0)
+    residual = level - optimize.isotonic_regression(level, increasing=sign > 0).x
+    notes = (
+        f"{towards} of {len(names)} steps are in the direction by more than two standard errors, {int(against.sum())} "
+        f"against it; the isotonic regression of the mean leaves a root mean square of "
+        f"{float(np.sqrt((residual**2).mean())):.2g}{' in log units' if positive else ''}.",
+    )
+    where = (
+        f"from {claim.along} {names[worst]} {claim.metric} goes the other way by {-ratios[worst]:.1f} standard errors"
+    )
+    if float(stats.t.cdf(ratios[worst], counts[worst] - 1)) < 0.025 / len(names):
+        return Verdict.of(claim, "contradicted", f"{where}, more than chance gives in {len(names)} steps."), notes
+    if overall.verdict != "supported":
+        return overall, notes
+    if against.any():
+        return inconclusive(claim, Cause.UNDERPOWERED, f"{where}; more seeds would settle that step."), notes
+    text = f"{overall.reason} No step goes the other way by more than two standard errors."
+    return Verdict.of(claim, "supported", text), notes
 
 
 def _kendall(frame: pd.DataFrame) -> pd.Series:
@@ -209,9 +182,3 @@ def _unshared_note(claim: Ordering, lows: pd.DataFrame, highs: pd.DataFrame) -> 
         return ()
     values = ", ".join(str(value) for value in unshared)
     return (f"Left out, because one method only has finished trials there: {claim.at_each} = {values}.",)
-
-
-def _left_out_note(num_left_out: int) -> tuple[str, ...]:
-    if not num_left_out:
-        return ()
-    return (f"{num_left_out} seed{'s' if num_left_out > 1 else ''} with trials still missing left out.",)

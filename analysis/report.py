@@ -34,7 +34,7 @@ from analysis.summary import (
 from analysis.table import build_table
 from analysis.uncertainty import exponent_interval
 from analysis.verdicts import Verdict
-from hyperscale.claims import Ordering, ScalingRate
+from hyperscale.claims import Ordering, ScalingRate, Separation
 from hyperscale.errors import AnalysisError
 from hyperscale.study import StudyFile
 from hyperscale.trial import TrialRecord
@@ -110,7 +110,7 @@ def _envelopes(study_file: StudyFile, table: pd.DataFrame) -> list[Envelope]:
     """Return the envelopes of every (metric, size) that a claim names, and of the first metric."""
     study = study_file.study
     table = without_calibration(table, study.claims)
-    wanted = [(c.metric, c.size) for c in study.claims if isinstance(c, ScalingRate)]
+    wanted = [(c.metric, c.size) for c in study.claims if isinstance(c, ScalingRate | Separation)]
     wanted += [
         (c.metric, c.at_each) for c in study.claims if isinstance(c, Ordering) and c.at_each.startswith("num_params")
     ]

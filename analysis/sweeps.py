@@ -23,7 +23,7 @@ from analysis.palette import (
     new_figure,
     plain,
 )
-from hyperscale.claims import Claim, Monotone, Ordering, is_error
+from hyperscale.claims import Claim, is_error
 from hyperscale.errors import AnalysisError
 from hyperscale.trial import TrialRecord
 
@@ -44,7 +44,7 @@ def sweep_column(table: pd.DataFrame, claims: Sequence[Claim], settings: Sequenc
 
     A column that a claim names comes first, then the usual ones, then any numeric one that varies.
     """
-    named = [c.at_each if isinstance(c, Ordering) else c.along for c in claims if isinstance(c, Ordering | Monotone)]
+    named = [str(getattr(claim, "at_each", getattr(claim, "along", ""))) for claim in claims]
     for column in [*named, *_FIRST_CHOICES, *settings]:
         if column not in settings or column in _NEVER or column.startswith("num_params"):
             continue

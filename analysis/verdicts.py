@@ -10,7 +10,7 @@ from analysis.calibration import GapSlope
 from analysis.curves import PowerLawFit
 from analysis.envelope import Envelope
 from analysis.uncertainty import ExponentInterval, Interval
-from hyperscale.claims import Claim, Ordering, ScalingRate
+from hyperscale.claims import Claim, Monotone, Ordering, ScalingRate
 
 Word = Literal["attained", "not attained", "not contradicted", "contradicted", "supported", "inconclusive"]
 
@@ -81,7 +81,7 @@ class Verdict:
             quantity=quantity,
             predicted=predicted,
             expectation=expectation,
-            conditions=rate.conditions if rate else (),
+            conditions=claim.conditions,
             bound=rate.bound if rate else None,
         )
 
@@ -98,4 +98,6 @@ def _expectation(claim: Claim) -> tuple[str, float | None, str]:
         return "exponent", claim.exponent, f"{sign} {claim.exponent:.3g}"
     if isinstance(claim, Ordering):
         return "ratio", 1.0, "< 1"
-    return "Kendall's tau", 0.0, "> 0" if claim.direction == "increasing" else "< 0"
+    if isinstance(claim, Monotone):
+        return "Kendall's tau", 0.0, "> 0" if claim.direction == "increasing" else "< 0"
+    return claim.expected

@@ -19,10 +19,13 @@ _HOME = {
     "Adam": "hyperscale.training.optimizers",
     "Approximation": "hyperscale.settings.approximation",
     "Calibration": "hyperscale.claims",
+    "Ceiling": "hyperscale.claims",
     "Constant": "hyperscale.training.schedules",
+    "Convergence": "hyperscale.claims",
     "Cosine": "hyperscale.training.schedules",
     "Embedding": "hyperscale.methods.embedding",
     "Exponential": "hyperscale.training.schedules",
+    "Factor": "hyperscale.claims",
     "FixedSample": "hyperscale.targets.target",
     "FreshPoints": "hyperscale.targets.target",
     "GaussianMixture": "hyperscale.targets.gaussian_mixture",
@@ -36,9 +39,11 @@ _HOME = {
     "PerInstance": "hyperscale.methods.per_instance",
     "SGD": "hyperscale.training.optimizers",
     "ScalingRate": "hyperscale.claims",
+    "Separation": "hyperscale.claims",
     "SobolevBall": "hyperscale.targets.sobolev_ball",
     "Study": "hyperscale.study",
     "WeightGenerator": "hyperscale.methods.weight_generator",
+    "WidthExponent": "hyperscale.claims",
     "load_study": "hyperscale.study",
 }
 
@@ -47,10 +52,13 @@ __all__ = [
     "Adam",
     "Approximation",
     "Calibration",
+    "Ceiling",
     "Constant",
+    "Convergence",
     "Cosine",
     "Embedding",
     "Exponential",
+    "Factor",
     "FixedSample",
     "FreshPoints",
     "GaussianMixture",
@@ -63,9 +71,11 @@ __all__ = [
     "Ordering",
     "PerInstance",
     "ScalingRate",
+    "Separation",
     "SobolevBall",
     "Study",
     "WeightGenerator",
+    "WidthExponent",
     "load_study",
 ]
 
@@ -83,7 +93,17 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from hyperscale.claims import Calibration, Monotone, Ordering, ScalingRate
+    from hyperscale.claims import (
+        Calibration,
+        Ceiling,
+        Convergence,
+        Factor,
+        Monotone,
+        Ordering,
+        ScalingRate,
+        Separation,
+        WidthExponent,
+    )
     from hyperscale.methods.embedding import Embedding
     from hyperscale.methods.hypernetwork import Hypernetwork
     from hyperscale.methods.monolithic import Monolithic

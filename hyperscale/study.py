@@ -11,9 +11,9 @@ import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from hyperscale.claims import Claim, Monotone, Ordering, ScalingRate
+from hyperscale.claims import Claim
 from hyperscale.errors import HyperscaleError, StudyError, check_choice, did_you_mean
 from hyperscale.settings.setting import Setting
 from hyperscale.trial import Trial
@@ -137,9 +137,10 @@ def _columns(study: Study) -> dict[str, list[tuple[str, ...]]]:
 
 
 def _check_claim(study: Study, claim: object, columns: Mapping[str, Sequence[tuple[str, ...]]]) -> None:
-    if not isinstance(claim, ScalingRate | Ordering | Monotone):
+    if not isinstance(claim, Claim):
+        kinds = ", ".join(kind.__name__ for kind in get_args(Claim))
         raise StudyError(
-            f"Study {study.name!r}: a claim is {_brief(claim)}; allowed: ScalingRate, Ordering, Monotone, "
+            f"Study {study.name!r}: a claim is {_brief(claim)}; allowed: {kinds}, "
             "or what the functions of analysis.theorems return."
         )
     place = f"Study {study.name!r}: claim {type(claim).__name__} ({claim.title})"

@@ -1,35 +1,43 @@
-"""The theorems as claims: "On the Modularity of Hypernetworks" (Galanti & Wolf, 2020).
+"""Rates of "On the Modularity of Hypernetworks" (Galanti & Wolf, 2020): definition 1, eq. 2, theorems 1 to 5.
 
 Notation: m1 = ``x_dim``, m2 = ``conditioning_dim``, m = m1 + m2, r = ``smoothness``; W(r, m) is the Sobolev
 ball of order r on [-1, 1]^m. A theorem that says "error eps needs N of order eps^-p" becomes the exponent
 1/p of ``error ~ N^-exponent``.
 
 What all of them share, and a verdict must not forget: they speak of the best weights, not of those that
-training finds; the lower bounds speak of the hardest target of a class, not of each one. Study files import
-this file, so it imports nothing heavy.
+training finds; the lower bounds speak of the hardest target of a class, not of each one. What the paper prints
+wrongly is said in the statement of the claim it touches. The comparisons that these rates imply, the assumptions
+and the lemma are in `comparisons`. Study files import this file, so it imports nothing heavy.
 """
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from hyperscale.claims import Ordering, ScalingRate
+from hyperscale.claims import ScalingRate
 from hyperscale.errors import AnalysisError
 
 PAPER = "Galanti & Wolf (2020)"
 
-_ADMISSIBLE = (
-    "The activation is piecewise C^1 with a derivative of bounded variation inside L^1. Clipped ReLU and "
-    "tanh qualify; plain ReLU does not (its derivative is not integrable), so a ReLU study is an analogy."
+ADMISSIBLE = (
+    "The activation is piecewise C^1 with a derivative of bounded variation inside L^1. Clipped ReLU, sigmoid, "
+    "tanh and arctan qualify; plain ReLU does not (its derivative is not integrable), so a ReLU study is an analogy."
 )
-_ZERO_AT_ZERO = (
+ZERO_AT_ZERO = (
     "The activation is universal and zero at zero, as above of bounded variation. Clipped ReLU and tanh "
     "qualify; sigmoid fails at zero, plain ReLU fails the integrability."
 )
-_BOUNDED_SPECTRUM = (
+BOUNDED_SPECTRUM = (
     "The spectral complexities of the embedding network and of the primary network are bounded, and the "
     "embedding network has no biases; training does not enforce either."
 )
+WORST_CASE = "The error is that of the hardest target of the Sobolev ball; an easier one may fall faster."
+BEST_WEIGHTS = "Existence only: the best weights reach the rate, and training may not find them."
+_UNIQUE = (
+    "Best approximators are unique and bounded (Assumption 1). Without a continuous choice of weights deep ReLU "
+    "networks reach about twice this exponent (Yarotsky, COLT 2018)."
+)
+_NOT_A_MEMBER = "No non-constant member of the ball is itself a network of the class; a network as target fails this."
 
 
 class TheoremTarget(Protocol):
@@ -70,13 +78,82 @@ def plain_rate(target: TheoremTarget, *, method: str | type = "Monolithic", metr
         metric=metric,
         size="num_params_total",
         theorem=f"Thm. 1, {PAPER}",
-        statement=f"A plain network needs N = Ω(ε^-{dim / r:.3g}) parameters: error ≥ c N^-{r / dim:.3g}.",
+        statement=(
+            f"A plain network needs N = Ω(ε^-{dim / r:.3g}) parameters: error ≥ c N^-{r / dim:.3g}. "
+            "(The main text prints Ω(N^(-m/r)) for Ω(N^(-r/m)); the appendix has this exponent. As printed, eq. 3 "
+            "gives the L^1 norm, not the variation.)"
+        ),
+        conditions=(ADMISSIBLE, _NOT_A_MEMBER, _UNIQUE, WORST_CASE),
+        hard_family=target.is_hard_family,
+        resolution=target.resolution,
+    )
+
+
+def universal_rate(
+    target: TheoremTarget, *, method: str | type = "Monolithic", metric: str = "sup_error"
+) -> ScalingRate:
+    """Def. 1: universal activations reach eps on all of W(r, n) with N = O(eps^(-n/r)) parameters.
+
+    As a rate of the best error: at most c N^(-r/n) with n = m, against the lower bound of the same exponent in
+    `plain_rate`. Networks fitted to each y(., I) alone (`instance_rate`) have n = m1.
+    """
+    return _universal(target, target.x_dim + target.conditioning_dim, method, metric, "num_params_total")
+
+
+def instance_rate(
+    target: TheoremTarget, *, method: str | type = "PerInstance", metric: str = "sup_error"
+) -> ScalingRate:
+    """Sec. 4.1: a network for each y(., I) alone reaches eps with N = O(eps^(-m1/r)) (Def. 1 with n = m1).
+
+    The rate that modularity (Thm. 4) says the hypernetwork's primary network shares. The paper calls it "the
+    minimal complexity ... O(.)" where Omega is meant for the lower half.
+    """
+    return _universal(target, target.x_dim, method, metric, "num_params_primary")
+
+
+def _universal(target: TheoremTarget, dim: int, method: str | type, metric: str, size: str) -> ScalingRate:
+    r = target.smoothness
+    return ScalingRate(
+        method=method,
+        bound="upper",
+        exponent=r / dim,
+        metric=metric,
+        size=size,
+        theorem=f"Def. 1, {PAPER}",
+        statement=f"N = O(ε^-{dim / r:.3g}) parameters are enough on the whole ball: error ≤ c N^-{r / dim:.3g}.",
         conditions=(
-            _ADMISSIBLE,
-            "No non-constant member of the ball is itself a network of the class.",
-            "Best approximators are unique and bounded (Assumption 1). Without a continuous choice of "
-            "weights deep ReLU networks reach about twice this exponent.",
-            "The error is that of the hardest target of the Sobolev ball.",
+            "The activation is universal: smooth and nowhere polynomial, or ReLU, for which depth may have to grow; "
+            "polynomial activations are not.",
+            BEST_WEIGHTS,
+        ),
+        hard_family=target.is_hard_family,
+        resolution=target.resolution,
+    )
+
+
+def continuous_selection_rate(
+    target: TheoremTarget, *, method: str | type = "Monolithic", metric: str = "sup_error"
+) -> ScalingRate:
+    """Eq. 2 (DeVore et al. 1989; [APP] Lemmas 18, 19): weights chosen continuously give error >= c N^(-r/m).
+
+    Holds for every class of functions, networks or not; Thm. 1 is what removes the continuity.
+    """
+    dim, r = target.x_dim + target.conditioning_dim, target.smoothness
+    return ScalingRate(
+        method=method,
+        bound="lower",
+        exponent=r / dim,
+        metric=metric,
+        size="num_params_total",
+        theorem=f"Eq. 2 and [APP] Lemma 19, {PAPER}",
+        statement=(
+            f"Weights chosen continuously in the target: error ≥ c N^-{r / dim:.3g}. (The main text prints "
+            "Ω(N^(-m/r)) for Ω(N^(-r/m)); the appendix has this exponent.)"
+        ),
+        conditions=(
+            "The weights depend continuously on the target. Training from a random start need not choose them so; "
+            "with a discontinuous choice the bound fails (deep ReLU networks reach about N^(-2r/m)).",
+            WORST_CASE,
         ),
         hard_family=target.is_hard_family,
         resolution=target.resolution,
@@ -90,7 +167,7 @@ def embedding_rate_fixed(
 
     Stated for r = 1 only; another smoothness raises `AnalysisError`.
     """
-    _require_first_order("Thm. 2 (embedding_rate_fixed)", target)
+    require_first_order("Thm. 2 (embedding_rate_fixed)", target)
     dim = target.x_dim + target.conditioning_dim
     return ScalingRate(
         method=method,
@@ -104,10 +181,11 @@ def embedding_rate_fixed(
             "whatever the size of e."
         ),
         conditions=(
-            _ZERO_AT_ZERO,
-            _BOUNDED_SPECTRUM,
+            ZERO_AT_ZERO,
+            BOUNDED_SPECTRUM,
             "The embedding's dimension stays fixed while N grows.",
-            "The error is that of the hardest target of W(1, m).",
+            _NOT_A_MEMBER,
+            WORST_CASE,
         ),
         hard_family=target.is_hard_family,
         resolution=target.resolution,
@@ -121,7 +199,7 @@ def embedding_rate_growing(
 
     Stated for r = 1 only; another smoothness raises `AnalysisError`. Weaker than Thm. 2 only when m2 > m1.
     """
-    _require_first_order("Thm. 3 (embedding_rate_growing)", target)
+    require_first_order("Thm. 3 (embedding_rate_growing)", target)
     power = min(target.x_dim + target.conditioning_dim, 2 * target.x_dim)
     return ScalingRate(
         method=method,
@@ -134,10 +212,13 @@ def embedding_rate_growing(
             f"Even when the embedding's dimension may grow, q needs N = Ω(ε^-{power}): error ≥ c N^-{1 / power:.3g}."
         ),
         conditions=(
-            _ZERO_AT_ZERO,
-            _BOUNDED_SPECTRUM,
-            "The first layer of q has an L1 norm bounded by a constant.",
-            "The error is that of the hardest target of W(1, m).",
+            ZERO_AT_ZERO,
+            BOUNDED_SPECTRUM,
+            "The first layer of q has an L1 norm bounded by a constant; training does not enforce it.",
+            "The dimension grows in effect too: where e's last layer and q's first are linear, q sees no more than its "
+            "own first width of it, as in the paper's experiments, and the condition fails.",
+            _NOT_A_MEMBER,
+            WORST_CASE,
         ),
         hard_family=target.is_hard_family,
         resolution=target.resolution,
@@ -160,12 +241,14 @@ def hypernetwork_rate(
         size="num_params_primary",
         theorem=f"Thm. 4, {PAPER}",
         statement=(
-            f"A primary network of N = O(ε^-{dim / r:.3g}) is enough, f as large as needed: error ≤ c N^-{r / dim:.3g}."
+            f"A primary network of N = O(ε^-{dim / r:.3g}) is enough, f as large as needed: error ≤ "
+            f"c N^-{r / dim:.3g}. (The sketch in the main text prints m2 for m1 twice.)"
         ),
         conditions=(
-            _ZERO_AT_ZERO,
+            ZERO_AT_ZERO,
             "f is a ReLU network as large as needed; a small f may be what limits the error.",
             "No y(., I) is itself a network of g's class.",
+            BEST_WEIGHTS,
         ),
         hard_family=target.is_hard_family,
         resolution=target.resolution,
@@ -186,46 +269,24 @@ def total_rate(target: TheoremTarget, *, method: str | type = "Hypernetwork", me
         metric=metric,
         size="num_params_total",
         theorem=f"Thm. 5, {PAPER}",
-        statement=(f"All parameters together, N = O(ε^-{dim / r:.3g}) is enough: error ≤ c N^-{r / dim:.3g}."),
+        statement=(
+            f"All parameters together, N = O(ε^-{dim / r:.3g}) is enough: error ≤ c N^-{r / dim:.3g}. "
+            "(Sec. 4.2 cites it as Thm. 3.)"
+        ),
         conditions=(
-            _ZERO_AT_ZERO,
+            ZERO_AT_ZERO,
             "The best weights of g depend on I through a continuous selector: a fixed number w of features "
             "in the Sobolev ball, followed by a bounded linear map. General targets need not have one.",
             "w is constant; the count grows as w^(1 + m2/r) otherwise.",
+            BEST_WEIGHTS,
         ),
         hard_family=target.is_hard_family,
         resolution=target.resolution,
     )
 
 
-def modularity_ordering(
-    target: TheoremTarget | None = None,
-    *,
-    lower: str | type = "Hypernetwork",
-    higher: str | type = "Embedding",
-    metric: str = "sup_error",
-    at_each: str = "num_params_primary",
-) -> Ordering:
-    """Thms. 2 and 4 together: at equal primary size the hypernetwork errs less than the embedding method.
-
-    The theorems give this for large N and the hardest target; at a study's sizes it is a prediction.
-    """
-    rates = ""
-    if target is not None:
-        upper = target.smoothness / target.x_dim
-        both = target.smoothness / (target.x_dim + target.conditioning_dim)
-        rates = f" (best error of order N^-{upper:.3g} against N^-{both:.3g})"
-    return Ordering(
-        metric=metric,
-        lower=lower,
-        higher=higher,
-        at_each=at_each,
-        theorem=f"Thms. 2 and 4, {PAPER}",
-        statement=f"At equal primary size the hypernetwork errs less than the embedding method{rates}.",
-    )
-
-
-def _require_first_order(theorem: str, target: TheoremTarget) -> None:
+def require_first_order(theorem: str, target: TheoremTarget) -> None:
+    """Raise `AnalysisError` unless the target's smoothness is 1, the only one that Thms. 2 and 3 are stated for."""
     if target.smoothness != 1:
         raise AnalysisError(
             f"{theorem} is stated for smoothness r = 1, and the target has r = {target.smoothness}. "
