@@ -11,6 +11,7 @@ import pandas as pd
 
 from analysis.envelope import target_key
 from hyperscale.errors import AnalysisError
+from hyperscale.settings.setting import Scalar
 from hyperscale.study import Study
 
 
@@ -113,14 +114,18 @@ def study_design(
     *,
     num_seeds: int | None = None,
     setting_seconds: Mapping[str, float] | None = None,
+    codes: Mapping[Scalar, float] | None = None,
 ) -> Design:
-    """Return the design of ``method`` along the numeric column ``size``.
+    """Return the design of ``method`` along the column ``size``.
 
     ``num_seeds`` takes the study's first few seeds; ``setting_seconds`` gives one trial's seconds by the setting's
-    digest. Raises `AnalysisError` where the method has no numeric ``size``.
+    digest; ``codes`` stands in for the column's values where they count nothing (`value_codes`). Raises
+    `AnalysisError` where the method has no numeric ``size``.
     """
     chosen = [(s, s.columns()) for s in study.settings if s.method_name == method]
     values = [columns.get(size) for _, columns in chosen]
+    if codes is not None:
+        values = [value if value is None else codes[value] for value in values]
     numbers = [float(v) for v in values if isinstance(v, int | float)]
     if not numbers or len(numbers) < len(values):
         raise AnalysisError(
@@ -143,7 +148,15 @@ def study_design(
     )
 
 
-def _num_targets(columns: Sequence[Mapping[str, str | int | float]]) -> int:
+def value_codes(study: Study, methods: Sequence[str], column: str) -> dict[Scalar, float]:
+    """Return the rank, from 1, of every value that ``column`` takes in the settings of ``methods``."""
+    rows = (setting.columns() for setting in study.settings if setting.method_name in methods)
+    found = {row[column] for row in rows if column in row}
+    rising = sorted(found, key=lambda value: (isinstance(value, str), value))
+    return {value: float(rank) for rank, value in enumerate(rising, start=1)}
+
+
+def _num_targets(columns: Sequence[Mapping[str, Scalar]]) -> int:
     """Return how many different targets the settings have."""
     return max(1, target_key(pd.DataFrame([dict(row) for row in columns])).nunique())
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.designs import Design, budget_note, study_design
+from analysis.comparisons import is_size
+from analysis.designs import Design, budget_note, study_design, value_codes
 from analysis.envelope import Envelope
 from analysis.noise import Noise, measure_noise
 from analysis.questions import (
@@ -227,7 +228,12 @@ def study_power(
     found = []
     for claim, envelopes in zip(study.claims, pilot or [()] * len(study.claims), strict=True):
         own = noise or measure_noise(envelopes)
-        found.append(_claim_power(study, claim, own, draws, num_seeds, setting_seconds))
+        try:
+            question = claim_question(study, claim, own, draws, num_seeds=num_seeds, setting_seconds=setting_seconds)
+        except AnalysisError as problem:
+            found.append(_without_power(study, claim, str(problem)))
+        else:
+            found.append(question_power(question, own))
     return tuple(found)
 
 
@@ -241,9 +247,13 @@ def claim_question(
     setting_seconds: Mapping[str, float] | None = None,
 ) -> Question:
     """Return the question that ``claim`` asks of ``study``; `AnalysisError` where it cannot be simulated."""
+    if not isinstance(claim, ScalingRate | Ordering | Monotone):
+        raise AnalysisError(f"Claims of kind {type(claim).__name__} have no power analysis.")
     column = claim.columns[-1]
+    counted = isinstance(claim, ScalingRate) or is_size(column)
+    codes = None if counted else value_codes(study, claim.methods, column)
     designs = [
-        study_design(study, method, column, num_seeds=num_seeds, setting_seconds=setting_seconds)
+        study_design(study, method, column, num_seeds=num_seeds, setting_seconds=setting_seconds, codes=codes)
         for method in claim.methods
     ]
     if isinstance(claim, ScalingRate):
@@ -251,25 +261,16 @@ def claim_question(
         return RateQuestion(claim=claim, design=designs[0], noise=noise, rival=rival, draws=draws)
     if isinstance(claim, Ordering):
         return OrderingQuestion(claim=claim, lower=designs[0], higher=designs[1], noise=noise, draws=draws)
-    if isinstance(claim, Monotone):
-        return MonotoneQuestion(claim=claim, design=designs[0], draws=draws)
-    raise AnalysisError(f"Claims of kind {type(claim).__name__} have no power analysis.")
+    return MonotoneQuestion(claim=claim, design=designs[0], draws=draws)
 
 
-def _claim_power(
-    study: Study,
-    claim: Claim,
-    noise: Noise,
-    draws: Draws,
-    num_seeds: int | None,
-    setting_seconds: Mapping[str, float] | None,
-) -> ClaimPower:
-    question = claim_question(study, claim, noise, draws, num_seeds=num_seeds, setting_seconds=setting_seconds)
-    design = question.designs[0]
-    obstacle = "" if isinstance(question, MonotoneQuestion) else budget_note(question.designs, claim.methods)
+def question_power(question: Question, noise: Noise) -> ClaimPower:
+    """Return the power of one claim: its chances, and the changes that reach the target where they are too small."""
+    claim, design = question.claim, question.designs[0]
+    directed = isinstance(claim, Monotone)
+    obstacle = "" if directed else budget_note(question.designs, claim.methods)
     chances = question.chances(0, design.num_seeds)
     settled = bool(obstacle) or min(chance.decisive for chance in chances) >= TARGET
-    rate = question if isinstance(question, RateQuestion) else None
     return ClaimPower(
         claim=claim.title,
         kind=type(claim).__name__,
@@ -277,12 +278,26 @@ def _claim_power(
         num_sizes=len(design.sizes),
         octaves=design.octaves if question.extendable else None,
         num_seeds=design.num_seeds,
-        noise=None if isinstance(question, MonotoneQuestion) else noise,
+        noise=None if directed else noise,
         chances=chances,
-        equivalence=None if rate is None else rate.equivalence(),
+        equivalence=question.equivalence() if isinstance(question, RateQuestion) else None,
         changes=() if settled else cheapest_changes(question),
         obstacle=obstacle,
         notes=_notes(claim),
+    )
+
+
+def _without_power(study: Study, claim: Claim, obstacle: str) -> ClaimPower:
+    return ClaimPower(
+        claim=claim.title,
+        kind=type(claim).__name__,
+        methods=claim.methods,
+        num_sizes=0,
+        octaves=None,
+        num_seeds=len(study.seeds),
+        noise=None,
+        chances=(),
+        obstacle=obstacle,
     )
 
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.checks import MIN_OCTAVES
+from analysis.designs import Design
 from analysis.palette import FAINT, INK, new_figure, shades
 from analysis.power import TARGET
-from analysis.questions import RateQuestion
+from analysis.questions import RateQuestion, too_small
 from hyperscale.errors import AnalysisError
 
 MAX_OCTAVES = 16.0
+_TICKS = (0.0, 0.25, 0.5, 0.75, TARGET, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,15 +46,13 @@ def power_curves(question: RateQuestion, *, seeds: Sequence[int] = (), most: flo
     counts = tuple(sorted({design.num_seeds, *(seeds or (2 * design.num_seeds, 4 * design.num_seeds))}))
     reach = min(most or max(8.0, 2 * design.octaves), MAX_OCTAVES)
     larger = design.extended(max(0, math.ceil(reach - design.octaves)))
-    whole = [octaves for octaves in np.log2(np.array(larger.sizes) / larger.sizes[0]) if 0 < octaves <= reach + 1e-9]
-    chances = [
-        [_worst(question, replace(larger.shortened(octaves), num_seeds=count)) for octaves in whole]
-        for count in counts
-    ]
+    shown = [larger.shortened(math.log2(size / larger.sizes[0])) for size in larger.sizes]
+    shown = [part for part in shown if part.octaves <= reach + 1e-9 and not too_small(part)]
+    chances = [[_worst(question, replace(part, num_seeds=count)) for part in shown] for count in counts]
     return PowerCurves(
         title=question.claim.title,
         method=question.claim.methods[0],
-        octaves=tuple(map(float, whole)),
+        octaves=tuple(part.octaves for part in shown),
         seeds=counts,
         chances=tuple(map(tuple, chances)),
         own_octaves=design.octaves,
@@ -62,14 +61,14 @@ def power_curves(question: RateQuestion, *, seeds: Sequence[int] = (), most: flo
     )
 
 
-def _worst(question: RateQuestion, design: Any) -> float:
+def _worst(question: RateQuestion, design: Design) -> float:
     return min(chance.decisive for chance in question.chances_of(design))
 
 
 def plot_power(curves: Sequence[PowerCurves]) -> Figure:
     """Draw one panel for each claim: a line for each number of seeds, light to dark, and the 90 % line.
 
-    A ring marks the study as it is. Below the package's least number of sizes and octaves the chance is 0.
+    A ring marks the study as it is; a grey field, where the package gives no verdict for want of octaves.
     """
     if not curves:
         raise AnalysisError("There is no power to draw: the study has no claim about a rate.")
@@ -101,7 +100,7 @@ def _draw_claim(axes: Axes, entry: PowerCurves) -> None:
             marker="o",
             markersize=3.6,
             zorder=3,
-            label=f"{count} seed{'' if count == 1 else 's'}" + (" (this study)" if own else ""),
+            label=f"{count} seed{'' if count == 1 else 's'}",
         )
     axes.plot(
         [entry.own_octaves],
@@ -113,7 +112,7 @@ def _draw_claim(axes: Axes, entry: PowerCurves) -> None:
         markeredgecolor=INK,
         markeredgewidth=1.8,
         zorder=5,
-        label="this study as it is",
+        label="this study",
     )
     axes.annotate(
         f"{100 * entry.own_chance:.0f} %",
@@ -125,10 +124,11 @@ def _draw_claim(axes: Axes, entry: PowerCurves) -> None:
         color=INK,
         zorder=6,
     )
-    axes.text(1.0, TARGET + 0.012, "90 %", transform=axes.get_yaxis_transform(), ha="right", color=FAINT, fontsize=9)
+    axes.axvspan(0, MIN_OCTAVES, color="#f3f3f3", linewidth=0, zorder=0)
+    axes.text(MIN_OCTAVES / 2, 0.03, "too few octaves\nfor a verdict", ha="center", color=FAINT, fontsize=8.5)
     axes.set_xlim(0, right + 0.5)
-    axes.set_ylim(-0.02, 1.04)
-    axes.set_yticks(np.linspace(0, 1, 6), [f"{value:.0f} %" for value in np.linspace(0, 100, 6)])
+    axes.set_ylim(-0.03, 1.04)
+    axes.set_yticks(_TICKS, [f"{100 * value:.0f} %" for value in _TICKS])
     axes.set_xlabel("octaves of N")
     axes.set_title(entry.title.split(", N = ")[0])
-    axes.legend(loc="upper left", handlelength=1.8)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=4, handlelength=1.6, columnspacing=1.4)

@@ -34,11 +34,16 @@ ORDERING_RATIO = 0.8
 """The effect assumed of an ordering: the lower method's error is this part of the higher one's at every size."""
 MONOTONE_EFFECT = 3.0
 """The effect assumed of a direction: first value to last, in standard deviations between seeds."""
+_PAIRS, _LEAST_REPLICATES = 2e8, 400
 _EQUIVALENCE_LEVEL = 0.9  # two one-sided tests at 5 %
 
 
 class Question(Protocol):
     """A claim with a design, ready to be simulated."""
+
+    @property
+    def claim(self) -> ScalingRate | Ordering | Monotone:
+        """The claim."""
 
     @property
     def extendable(self) -> bool:
@@ -83,7 +88,7 @@ class RateQuestion:
         truths = [(claim.exponent, f"the error falls as {rate}")]
         if claim.bound == "upper" or claim.hard_family:
             truths.append((rival.exponent, f"the error falls as N^-{rival.exponent:.3g} ({rival.source})"))
-        if _too_small(design):
+        if too_small(design):
             never = np.zeros(self.draws.replicates, dtype=bool)
             return tuple(chance_of(never, never, text, exponent) for exponent, text in truths)
         _, low, high = exponent_intervals(design, self.noise, self.draws)
@@ -109,7 +114,7 @@ def equivalence_chance(exponent: float, design: Design, noise: Noise, draws: Dra
     """Return the power of TOST +-10 %: the 90 % interval lies inside (0.9 s, 1.1 s) when s is the truth."""
     truth = f"the exponent is {exponent:.3g}"
     never = np.zeros(draws.replicates, dtype=bool)
-    if _too_small(design):
+    if too_small(design):
         return chance_of(never, never, truth, exponent)
     _, low, high = exponent_intervals(design, noise, draws, level=_EQUIVALENCE_LEVEL)
     margin = TOLERANCE * exponent
@@ -127,7 +132,7 @@ def distinction_chance(exponent: float, rival: float, design: Design, noise: Noi
     return chance_of(right, wrong, f"the exponent is {exponent:.3g}, not {rival:.3g}", exponent)
 
 
-def _too_small(design: Design) -> bool:
+def too_small(design: Design) -> bool:
     """Whether the package would refuse any verdict on a rate: too few sizes or octaves."""
     return len(design.sizes) < MIN_SIZES or design.octaves < MIN_OCTAVES
 
@@ -225,7 +230,13 @@ class MonotoneQuestion:
         if count < 2 or by_chance > 0.05:
             never = np.zeros(self.draws.replicates, dtype=bool)
             return (chance_of(never, never, text, None),)
+        kept = self._replicates(num_seeds, count)
         trend = np.linspace(0, self.effect, count)
-        normals = self.draws.first(num_seeds * count)[1].reshape(self.draws.replicates, num_seeds, count)
-        below, above = mean_signs(kendall_taus(trend + normals))
+        taus = [kendall_taus(trend + self.draws.normals(number, count)[:kept]) for number in range(num_seeds)]
+        below, above = mean_signs(np.stack(taus, axis=1))
         return (chance_of(above, below, text, None),)
+
+    def _replicates(self, num_seeds: int, count: int) -> int:
+        """Return how many replicates to use: fewer where each compares many pairs of values."""
+        affordable = int(_PAIRS / (num_seeds * count**2))
+        return min(self.draws.replicates, max(_LEAST_REPLICATES, affordable))

@@ -89,6 +89,10 @@ class Draws:
             self._numbers = uniforms, normals
         return self._numbers[0][:, :columns], self._numbers[1][:, :columns]
 
+    def normals(self, block: int, columns: int) -> Floats:
+        """Return normal numbers ``[replicates, columns]`` of one numbered block, apart from the columns above."""
+        return np.random.default_rng([self._seed, block, columns]).standard_normal((self.replicates, columns))
+
 
 def exponent_intervals(
     design: Design, noise: Noise, draws: Draws, *, level: float = LEVEL
@@ -126,6 +130,7 @@ def interpolation_weights(sizes: Floats, wanted: Floats) -> Floats:
 
 def kendall_taus(values: Floats) -> Floats:
     """Return Kendall's tau of ``[..., values]`` against their order, ties counting 0: ``[...]``."""
-    before, after = np.triu_indices(values.shape[-1], k=1)
-    taus: Floats = np.sign(values[..., after] - values[..., before]).mean(axis=-1)
+    count = values.shape[-1]
+    signs = [np.sign(values[..., lag:] - values[..., :-lag]).sum(axis=-1) for lag in range(1, count)]
+    taus: Floats = np.sum(signs, axis=0) / (count * (count - 1) / 2)
     return taus
