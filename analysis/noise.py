@@ -1,10 +1,13 @@
 """How trained errors scatter: the noise that a power analysis draws from.
 
 A seed's best trial lies above the best that its size allows by an excess that is never negative; in log units it is
-taken as exponential with mean ``excess`` (its density is largest at zero, so the minimum over k seeds is again
-exponential, with mean ``excess / k``). Beside it every size has a lack of fit of its own, normal with standard
-deviation ``lack_of_fit``, that no number of seeds averages out. Neither depends on the size: a gap that drifts with
-N biases an exponent and is a matter of calibration, not of power.
+taken as exponential with mean ``excess``, the same for every seed and size (so the minimum over k seeds lies
+``excess / k`` above on average, and scatters as much). Beside it every size has a lack of fit of its own, normal with
+standard deviation ``lack_of_fit``, that no number of seeds averages out. Neither depends on the size: a gap that
+drifts with N biases an exponent and is a matter of calibration, not of power.
+
+A seed's trials at several learning rates count as one attempt: they share data and initialisation, and at most sizes
+one learning rate is the best for all seeds.
 """
 
 from __future__ import annotations
@@ -50,14 +53,13 @@ class Noise:
         """One phrase: ``excess 0.40, lack of fit 0.05 (assumed)``."""
         return f"excess {self.excess:.2f}, lack of fit {self.lack_of_fit:.2f} ({self.source})"
 
-    def log_minima(self, uniforms: Floats, normals: Floats, *, num_seeds: int, num_targets: int = 1) -> Floats:
-        """Return log envelope values about their law, of the shape of ``uniforms`` and ``normals``.
+    def log_values(self, exponentials: Floats, normals: Floats) -> Floats:
+        """Return log errors about their law, ``[replicates, sizes, targets, seeds]``, the shape of ``exponentials``.
 
-        The minimum over k seeds is exponential with mean excess / k; of several targets the envelope takes the
-        largest minimum. Both are one inversion of a uniform number: excess / k * -log(1 - u^(1 / num_targets)).
+        ``exponentials`` have mean 1; ``normals`` are ``[replicates, sizes]``: a size's lack of fit is shared by its
+        seeds and targets.
         """
-        share = uniforms if num_targets == 1 else uniforms ** (1 / num_targets)
-        values: Floats = -self.excess / num_seeds * np.log1p(-share) + self.lack_of_fit * normals
+        values: Floats = self.excess * exponentials + self.lack_of_fit * normals[..., None, None]
         return values
 
 

@@ -23,7 +23,7 @@ from analysis.questions import (
     distinction_chance,
     equivalence_chance,
 )
-from analysis.replicates import REPLICATES, Chance, Draws
+from analysis.replicates import REPLICATES, Chance, Draws, Estimator
 from analysis.rivals import nearest_rival
 from hyperscale.claims import Claim, Monotone, Ordering, ScalingRate
 from hyperscale.errors import AnalysisError
@@ -162,6 +162,8 @@ def cheapest_changes(question: Question, target: float = TARGET) -> tuple[Change
     ladder = [now, *(count for count in SEED_LADDER if count > now)]
     found: list[Change] = []
     for octaves in range(MAX_MORE_OCTAVES + 1 if question.extendable else 1):
+        if isinstance(question, RateQuestion) and _worst(question.with_perfect_seeds(), octaves, now) < target:
+            continue
         # More octaves never need more seeds, so the ladder only shrinks.
         reached = _fewest_seeds(question, octaves, ladder, target)
         if reached is None:
@@ -180,18 +182,16 @@ def cheapest_changes(question: Question, target: float = TARGET) -> tuple[Change
 
 
 def _fewest_seeds(question: Question, octaves: int, ladder: Sequence[int], target: float) -> tuple[int, float] | None:
-    """Return the fewest seeds of a rising ladder that reach the target, and the chance, by bisection; None if none."""
-    low, high, best = 0, len(ladder) - 1, None
-    while low <= high:
-        middle = (low + high) // 2 if best is not None else high
-        chance = min(chance.decisive for chance in question.chances(octaves, ladder[middle]))
+    """Return the first rung of a rising ladder that reaches the target, with its chance, or None."""
+    for count in ladder:
+        chance = _worst(question, octaves, count)
         if chance >= target:
-            best, high = (ladder[middle], chance), middle - 1
-        elif best is None:
-            return None
-        else:
-            low = middle + 1
-    return best
+            return count, chance
+    return None
+
+
+def _worst(question: Question, octaves: int, num_seeds: int) -> float:
+    return min(chance.decisive for chance in question.chances(octaves, num_seeds))
 
 
 def _change(question: Question, octaves: int, num_seeds: int, chance: float) -> Change:
@@ -317,6 +317,7 @@ def octaves_needed(  # noqa: PLR0913
     target: float = TARGET,
     most: int = 15,
     draws: Draws | None = None,
+    estimator: Estimator = "edge",
 ) -> int | None:
     """Return the fewest whole octaves of N that reach ``target``, or None above ``most``.
 
@@ -329,9 +330,9 @@ def octaves_needed(  # noqa: PLR0913
         if len(design.sizes) < 3:
             continue
         if rival is None:
-            chance = equivalence_chance(exponent, design, noise, draws)
+            chance = equivalence_chance(exponent, design, noise, draws, estimator)
         else:
-            chance = distinction_chance(exponent, rival, design, noise, draws)
+            chance = distinction_chance(exponent, rival, design, noise, draws, estimator)
         if chance.decisive >= target:
             return octaves
     return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +21,7 @@ from analysis.noise import Noise
 from analysis.replicates import (
     Chance,
     Draws,
+    Estimator,
     chance_of,
     exponent_intervals,
     interpolation_weights,
@@ -104,29 +105,37 @@ class RateQuestion:
             found.append(chance_of(right, wrong, text, exponent))
         return tuple(found)
 
+    def with_perfect_seeds(self) -> RateQuestion:
+        """Return the question where every seed finds the best: what no number of seeds can surpass."""
+        return replace(self, noise=replace(self.noise, excess=0.0))
+
     def equivalence(self, octaves: int = 0, num_seeds: int | None = None) -> Chance:
         """Return the chance that two one-sided tests put the exponent within 10 % of the claimed one, when it is."""
         design = self.design.extended(octaves, num_seeds)
         return equivalence_chance(self.claim.exponent, design, self.noise, self.draws)
 
 
-def equivalence_chance(exponent: float, design: Design, noise: Noise, draws: Draws) -> Chance:
+def equivalence_chance(
+    exponent: float, design: Design, noise: Noise, draws: Draws, estimator: Estimator = "edge"
+) -> Chance:
     """Return the power of TOST +-10 %: the 90 % interval lies inside (0.9 s, 1.1 s) when s is the truth."""
     truth = f"the exponent is {exponent:.3g}"
     never = np.zeros(draws.replicates, dtype=bool)
     if too_small(design):
         return chance_of(never, never, truth, exponent)
-    _, low, high = exponent_intervals(design, noise, draws, level=_EQUIVALENCE_LEVEL)
+    _, low, high = exponent_intervals(design, noise, draws, level=_EQUIVALENCE_LEVEL, estimator=estimator)
     margin = TOLERANCE * exponent
     return chance_of((low > -margin) & (high < margin), never, truth, exponent)
 
 
-def distinction_chance(exponent: float, rival: float, design: Design, noise: Noise, draws: Draws) -> Chance:
+def distinction_chance(
+    exponent: float, rival: float, design: Design, noise: Noise, draws: Draws, estimator: Estimator = "edge"
+) -> Chance:
     """Return the chance that the 95 % interval excludes ``rival`` on the right side when ``exponent`` is the truth.
 
     ``wrong`` is the chance that it lies wholly on the other side of the rival.
     """
-    _, low, high = exponent_intervals(design, noise, draws)
+    _, low, high = exponent_intervals(design, noise, draws, estimator=estimator)
     above, below = low + exponent > rival, high + exponent < rival
     right, wrong = (above, below) if exponent > rival else (below, above)
     return chance_of(right, wrong, f"the exponent is {exponent:.3g}, not {rival:.3g}", exponent)
@@ -190,8 +199,7 @@ class OrderingQuestion:
     def _shared(self, weights: Floats, stream: int) -> Floats:
         """Return ``[replicates]``: the mean lack of fit of one method, the same for all its seeds."""
         spread = self.noise.lack_of_fit * float(np.sqrt(weights @ weights))
-        normals: Floats = self.draws.first(2)[1][:, stream]
-        return spread * normals
+        return spread * self.draws.normals(1, 2)[:, stream]
 
     def _seed_gap(self, first: Floats, second: Floats, number: int) -> Floats:
         """Return ``[replicates]``: one seed's mean excess of the lower method less that of the higher.
@@ -199,8 +207,7 @@ class OrderingQuestion:
         A mean of several independent differences of exponentials, taken as normal with its exact variance.
         """
         spread = self.noise.excess * math.sqrt(float(first @ first + second @ second))
-        normals: Floats = self.draws.first(number + 3)[1][:, number + 2]
-        return spread * normals
+        return spread * self.draws.normals(2 + number, 1)[:, 0]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -232,7 +239,7 @@ class MonotoneQuestion:
             return (chance_of(never, never, text, None),)
         kept = self._replicates(num_seeds, count)
         trend = np.linspace(0, self.effect, count)
-        taus = [kendall_taus(trend + self.draws.normals(number, count)[:kept]) for number in range(num_seeds)]
+        taus = [kendall_taus(trend + self.draws.normals(2 + number, count)[:kept]) for number in range(num_seeds)]
         below, above = mean_signs(np.stack(taus, axis=1))
         return (chance_of(above, below, text, None),)
 

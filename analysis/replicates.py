@@ -8,39 +8,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.curves import Floats
 from analysis.designs import Design
+from analysis.estimators import LEVEL, Bools, envelope_series, slope_intervals
 from analysis.noise import Noise
-from analysis.uncertainty import LEVEL
 from hyperscale.errors import AnalysisError
 
 REPLICATES = 4000
-Bools = NDArray[np.bool_]
-
-
-def slope_intervals(
-    log_sizes: Floats, log_values: Floats, level: float = LEVEL
-) -> tuple[Floats, Floats, Floats, Floats]:
-    """Return (slope, standard error, low, high) of least squares lines, vectorised over leading dimensions.
-
-    ``log_sizes`` is ``[sizes]``, ``log_values`` ``[..., sizes]``; the interval is Student's with n - 2 degrees of
-    freedom.
-    """
-    count = len(log_sizes)
-    if count < 3:
-        raise AnalysisError(f"An interval of a slope needs at least 3 sizes, and there are {count}. Add sizes.")
-    centred = log_sizes - log_sizes.mean()
-    spread = float(centred @ centred)
-    slope = log_values @ centred / spread
-    residuals = log_values - log_values.mean(axis=-1, keepdims=True) - slope[..., None] * centred
-    standard_error = np.sqrt((residuals**2).sum(axis=-1) / (count - 2) / spread)
-    half = float(stats.t.ppf(0.5 + level / 2, count - 2)) * standard_error
-    return slope, standard_error, slope - half, slope + half
+Estimator = Literal["edge", "minimum"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,40 +50,52 @@ def chance_of(right: Bools, wrong: Bools, truth: str, exponent: float | None) ->
 
 
 class Draws:
-    """Seeded uniform and normal numbers ``[replicates, columns]``, drawn once and handed out as prefixes."""
+    """Seeded random numbers, handed out so that more sizes or seeds leave the earlier ones as they are."""
 
     def __init__(self, replicates: int = REPLICATES, seed: int = 0) -> None:
         if replicates < 1:
-            raise AnalysisError(f"{replicates} replicates were asked for; allowed: at least 1.")
-        self.replicates, self._seed, self._columns = replicates, seed, 0
-        self._numbers: tuple[Floats, Floats] | None = None
+            raise AnalysisError(f"{replicates} replicates were asked for; allowed: a whole number of at least 1.")
+        self.replicates, self._seed = replicates, seed
+        self._kept: dict[int, Floats] = {}
 
-    def first(self, columns: int) -> tuple[Floats, Floats]:
-        """Return the first ``columns`` columns; each is the same whatever was asked for before."""
-        if self._numbers is None or columns > self._columns:
-            # A stream for every column: more columns leave the earlier ones as they are.
-            self._columns = max(columns, 2 * self._columns)
-            streams = [np.random.default_rng([self._seed, column]) for column in range(self._columns)]
-            uniforms = np.stack([stream.random(self.replicates) for stream in streams], axis=1)
-            normals = np.stack([stream.standard_normal(self.replicates) for stream in streams], axis=1)
-            self._numbers = uniforms, normals
-        return self._numbers[0][:, :columns], self._numbers[1][:, :columns]
+    def exponentials(self, sizes: int, targets: int, seeds: int) -> Floats:
+        """Return numbers of mean 1, ``[replicates, sizes, targets, seeds]``; every size has a stream of its own."""
+        rows = seeds * targets
+        blocks = [self._block(size, rows)[:rows].reshape(seeds, targets, -1) for size in range(sizes)]
+        numbers: Floats = np.stack(blocks).transpose(3, 0, 2, 1)
+        return numbers
+
+    def _block(self, size: int, rows: int) -> Floats:
+        """Return at least ``rows`` rows ``[rows, replicates]`` of one size's stream."""
+        kept = self._kept.get(size)
+        if kept is None or len(kept) < rows:
+            stream = np.random.default_rng([self._seed, 0, size])
+            kept = self._kept[size] = stream.standard_exponential((rows, self.replicates))
+        return kept
 
     def normals(self, block: int, columns: int) -> Floats:
-        """Return normal numbers ``[replicates, columns]`` of one numbered block, apart from the columns above."""
-        return np.random.default_rng([self._seed, block, columns]).standard_normal((self.replicates, columns))
+        """Return normal numbers ``[replicates, columns]`` of one numbered block, whatever was asked for before."""
+        stream = np.random.default_rng([self._seed, 1, block])
+        return stream.standard_normal((columns, self.replicates)).T
 
 
 def exponent_intervals(
-    design: Design, noise: Noise, draws: Draws, *, level: float = LEVEL
+    design: Design, noise: Noise, draws: Draws, *, level: float = LEVEL, estimator: Estimator = "edge"
 ) -> tuple[Floats, Floats, Floats]:
     """Return (estimate, low, high) of the exponent, each ``[replicates]``, where the true one is 0.
 
-    Least squares are equivariant: with true exponent s all three are larger by s.
+    All estimators are equivariant: with true exponent s the three are larger by s. ``edge`` is what verdicts use
+    (`analysis.uncertainty`), ``minimum`` the least squares line through the minima.
     """
-    logs = noise.log_minima(*draws.first(len(design.sizes)), num_seeds=design.num_seeds, num_targets=design.num_targets)
-    slope, _, low, high = slope_intervals(np.log(design.sizes), logs, level)
-    return -slope, -high, -low
+    num_sizes, x = len(design.sizes), np.log(design.sizes)
+    normals = draws.normals(0, num_sizes)
+    logs = noise.log_values(draws.exponentials(num_sizes, design.num_targets, design.num_seeds), normals)
+    if estimator == "minimum":
+        found = slope_intervals(x, logs.min(axis=-1).max(axis=-1), level)
+    else:
+        series = envelope_series(x, logs)
+        found = slope_intervals(x, series.edge, level, seed_variance=series.seed_variance)
+    return -found.slope, -found.high, -found.low
 
 
 def mean_signs(per_seed: Floats, level: float = LEVEL) -> tuple[Bools, Bools]:
