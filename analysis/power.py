@@ -231,7 +231,7 @@ def study_power(
         try:
             question = claim_question(study, claim, own, draws, num_seeds=num_seeds, setting_seconds=setting_seconds)
         except AnalysisError as problem:
-            found.append(_without_power(study, claim, str(problem)))
+            found.append(_without_power(claim, num_seeds or len(study.seeds), str(problem)))
         else:
             found.append(question_power(question, own))
     return tuple(found)
@@ -287,14 +287,14 @@ def question_power(question: Question, noise: Noise) -> ClaimPower:
     )
 
 
-def _without_power(study: Study, claim: Claim, obstacle: str) -> ClaimPower:
+def _without_power(claim: Claim, num_seeds: int, obstacle: str) -> ClaimPower:
     return ClaimPower(
         claim=claim.title,
         kind=type(claim).__name__,
         methods=claim.methods,
         num_sizes=0,
         octaves=None,
-        num_seeds=len(study.seeds),
+        num_seeds=num_seeds,
         noise=None,
         chances=(),
         obstacle=obstacle,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hyperscale.dispatch.launch import Launch
 
 _BAR = 20
+_COSTS = "Costs are those of the claim's own methods, times those of one core; the cheapest change comes first."
 _CAUTION = (
     "Simulated without an optimisation gap that drifts with N, a target that is used up, or diverged trials: "
     "each can only block a verdict or spoil it."
@@ -86,30 +87,39 @@ def print_power(data: Mapping[str, Any]) -> None:
     if not data["claims"]:
         console.print("[bold]Power[/bold]: the study makes no claims, so there is no verdict whose chance to tell.")
         return
-    console.print(f"[bold]Power[/bold]: the chance of a decisive verdict, {data['replicates']:,} simulated studies")
-    console.print(power_table(data["claims"], data["target"]), soft_wrap=False)
-    for line in _basis(data["claims"]):
-        console.print(Text(line, style="dim"), soft_wrap=False)
+    console.print(
+        f"[bold]Power[/bold]: the chance of a decisive verdict, {data['replicates']:,} simulated studies",
+        highlight=False,
+    )
+    for claim in data["claims"]:
+        console.print()
+        for line in power_lines(claim, data["target"]):
+            console.print(line, soft_wrap=False)
+    console.print()
+    for note in _basis(data["claims"]):
+        console.print(Text(note, style="dim"), soft_wrap=False)
 
 
-def power_table(claims: Sequence[Mapping[str, Any]], target: float) -> Table:
-    """Return one row for each claim: what it is, the chance, under which truth, and what would reach the target."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 1, 0))
-    table.add_column("claim", ratio=5, overflow="fold")
-    table.add_column("chance", no_wrap=True)
+def power_lines(claim: Mapping[str, Any], target: float) -> list[Text | Table]:
+    """Return one claim: what it is and what the study spends on it; then chance, truths, what would reach the target.
+
+    The claim has a line of its own, so that the three columns below keep their places in a narrow terminal.
+    """
+    title = Text(str(claim["claim"]), style="bold", overflow="fold")
+    table = Table(box=None, pad_edge=False, header_style="dim", expand=True, padding=(0, 2, 0, 0))
+    table.add_column(Text(_spent(claim)), width=_BAR + 1, no_wrap=False)
     table.add_column("if", ratio=4)
     table.add_column(f"what would reach {percent(target)}", ratio=5)
-    for claim in claims:
-        table.add_row(_what(claim), _chance(claim, target), _truths(claim), _changes(claim))
-    return table
+    table.add_row(_chance(claim, target), _truths(claim), _changes(claim))
+    return [title, table]
 
 
-def _what(claim: Mapping[str, Any]) -> Text:
-    size = f"{claim['sizes']} sizes over {claim['octaves']:.1f} octaves" if claim["octaves"] else ""
-    size = size or f"{claim['sizes']} values"
-    text = Text(str(claim["claim"]), style="bold")
-    plural = "" if claim["seeds"] == 1 else "s"
-    return text.append(f"\n{size}, {claim['seeds']} seed{plural}", style="not bold dim")
+def _spent(claim: Mapping[str, Any]) -> str:
+    """Return the sizes and seeds of the study as it is."""
+    seeds = f"{claim['seeds']} seed{'' if claim['seeds'] == 1 else 's'}"
+    if claim["octaves"] is None:
+        return f"{claim['sizes']} values, {seeds}"
+    return f"{claim['octaves']:.3g} octaves, {seeds}"
 
 
 def _chance(claim: Mapping[str, Any], target: float) -> Text:
@@ -123,10 +133,13 @@ def _chance(claim: Mapping[str, Any], target: float) -> Text:
 
 
 def _truths(claim: Mapping[str, Any]) -> Text:
-    lines = [f"{percent(entry['decisive'])} if {entry['truth']}" for entry in claim["under"]]
+    text = Text()
+    for entry in claim["under"]:
+        text.append(f"{percent(entry['decisive'])}".rjust(5), style="bold").append(f" {entry['truth']}\n")
     if claim["wrong"]:
-        lines.append(f"wrong verdict: {percent(claim['wrong'])}")
-    return Text("\n".join(lines))
+        text.append(f"{percent(claim['wrong']).rjust(5)} wrong verdicts", style="dim")
+    text.rstrip()
+    return text
 
 
 def _changes(claim: Mapping[str, Any]) -> Text:
@@ -136,8 +149,8 @@ def _changes(claim: Mapping[str, Any]) -> Text:
     for number, change in enumerate(claim["changes"]):
         text.append("\nor " if number else "").append(change["words"], style="bold")
         seconds = change["added_seconds"]
-        cost = "" if seconds is None else f", +{duration(seconds)} of one core"
-        text.append(f"  +{change['added_trials']:,} trials{cost}", style="dim")
+        cost = "" if seconds is None else f", +{duration(seconds)}"
+        text.append(f"\n   +{change['added_trials']:,} trials{cost}", style="dim")
     return text
 
 
@@ -151,4 +164,7 @@ def _basis(claims: Sequence[Mapping[str, Any]]) -> list[str]:
             levels[text] = None
     lines = [f"Noise in log units: {'; '.join(levels)}."] if levels else []
     notes = dict.fromkeys(note for claim in claims for note in claim["notes"])
-    return [*lines, *(f"{note[0].upper()}{note[1:]}." for note in notes), _CAUTION]
+    lines += [f"{note[0].upper()}{note[1:]}." for note in notes]
+    if any(claim["changes"] for claim in claims):
+        lines.append(_COSTS)
+    return [*lines, _CAUTION]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -301,7 +300,7 @@ def test_unequal_budgets_are_found_before_the_run() -> None:
     full, short = Design(sizes=(1, 2), num_seeds=1, trials_per_seed=(3, 3)), (3, 2)
     assert budget_note([full], ["A"]) == ""
     note = budget_note([full, replace(full, trials_per_seed=short)], ["A", "B"])
-    assert note == "unequal numbers of trials for each seed: 2 of B at 2, but 3 of B at 1"
+    assert note == "unequal numbers of trials for each seed: 2 of B at 2, but 3 of A at 2"
 
 
 def test_a_study_with_unequal_budgets_gets_no_chance(tiny: StudyFile) -> None:
@@ -428,8 +427,8 @@ def test_plan_tells_the_power_of_every_claim(write_study: Callable[..., Path], t
     assert best["chance"] >= data["power"]["target"]
     assert best["added_seconds"] > 0
     text = plan(path, tmp_path / "store", "--seeds", "1").stdout
-    for words in ("the chance of a decisive verdict", "1 seed\n", "instead of 1", "what would reach 90 %", "(Thm. 2)"):
-        assert words in re.sub(r" +\n", "\n", text) or words in re.sub(r"\s+", " ", text)
+    for words in ("the chance of a decisive verdict", "octaves, 1 seed", "instead of 1", "what would reach 90 %"):
+        assert words in text, text
     assert not (tmp_path / "store").exists()
 
 
