@@ -12,17 +12,18 @@ from dataclasses import replace
 
 import pandas as pd
 
+from analysis.calibration import GapSlope, calibration_rows, measure_gap
 from analysis.comparisons import check_monotone, check_ordering
 from analysis.curves import FitStatus, PowerLawFit, fit_power_law
+from analysis.decisions import MIN_OCTAVES as MIN_OCTAVES
+from analysis.decisions import MIN_SIZES as MIN_SIZES
+from analysis.decisions import TOLERANCE as TOLERANCE
 from analysis.envelope import Envelope, build_envelope
-from analysis.uncertainty import ExponentInterval, Interval, exponent_interval
+from analysis.rate_verdicts import judge_rate
+from analysis.uncertainty import ExponentInterval, exponent_interval
 from analysis.verdicts import Cause, Verdict, inconclusive
 from hyperscale.claims import Claim, Ordering, ScalingRate
 from hyperscale.errors import AnalysisError
-
-TOLERANCE = 0.1
-MIN_SIZES = 4
-MIN_OCTAVES = 3.0
 
 
 def check(claim: Claim, table: pd.DataFrame) -> Verdict:
@@ -40,7 +41,8 @@ def check(claim: Claim, table: pd.DataFrame) -> Verdict:
 
 
 def _check_rate(claim: ScalingRate, table: pd.DataFrame) -> Verdict:
-    envelope = build_envelope(table, method=claim.methods[0], metric=claim.metric, size=claim.size)
+    own = table[~calibration_rows(claim, table)]
+    envelope = build_envelope(own, method=claim.methods[0], metric=claim.metric, size=claim.size)
     if not envelope.points:
         return inconclusive(
             claim,
@@ -53,26 +55,52 @@ def _check_rate(claim: ScalingRate, table: pd.DataFrame) -> Verdict:
     except AnalysisError as problem:
         cause = Cause.UNDERPOWERED if len(envelope.points) < 2 else Cause.NOT_IDENTIFIED
         return replace(inconclusive(claim, cause, str(problem)), envelope=envelope)
-    obstacles = _obstacles(claim, envelope, fit)
+    gap, problem_note = _measured_gap(claim, table)
+    obstacles = _obstacles(claim, envelope, fit, uncertainty)
     if obstacles:
         verdict = inconclusive(claim, obstacles[0][0], "; ".join(text for _, text in obstacles) + ".")
     else:
-        verdict = _judge_rate(claim, uncertainty)
-    notes = [note for note in (envelope.pooled_note, envelope.monotonicity_note) if note]
-    if envelope.num_seeds < 2:
-        notes.append("some size has a single finished seed, so the interval knows only the scatter of sizes")
+        verdict = judge_rate(claim, uncertainty, gap)
+    notes = [*_notes(envelope, uncertainty), *problem_note, *(gap.notes if gap else ())]
+    interval = uncertainty.interval
     return replace(
         verdict,
         estimate=uncertainty.estimate,
-        interval=uncertainty.interval,
-        notes=tuple(f"{note[0].upper()}{note[1:]}." for note in notes),
+        interval=interval if gap is None or interval is None else (interval[0], interval[1] + gap.upper),
+        notes=tuple(f"{note[0].upper()}{note[1:].rstrip('.')}." for note in notes),
         envelope=envelope,
         fit=fit,
         uncertainty=uncertainty,
+        gap=gap,
     )
 
 
-def _obstacles(claim: ScalingRate, envelope: Envelope, fit: PowerLawFit) -> list[tuple[Cause, str]]:
+def _measured_gap(claim: ScalingRate, table: pd.DataFrame) -> tuple[GapSlope | None, list[str]]:
+    """Return what the claim's calibration says of the gap, or why it says nothing."""
+    if claim.calibration is None:
+        return None, []
+    try:
+        return measure_gap(claim, table), []
+    except AnalysisError as problem:
+        return None, [f"the optimisation gap is not calibrated: {problem}"]
+
+
+def _notes(envelope: Envelope, uncertainty: ExponentInterval) -> list[str]:
+    notes = [note for note in (envelope.pooled_note, envelope.monotonicity_note) if note]
+    if envelope.num_seeds < 2:
+        notes.append("some size has a single finished seed, so the interval knows only the scatter of sizes")
+    if uncertainty.weighted:
+        notes.append(
+            "the seeds' scatter drifts with N; sizes are weighted by it, and its share of the minima is taken off"
+        )
+    if not uncertainty.targets_pooled and uncertainty.num_targets > 1:
+        notes.append("the targets' exponents differ by more than chance; the worst target of every size is taken")
+    return notes
+
+
+def _obstacles(
+    claim: ScalingRate, envelope: Envelope, fit: PowerLawFit, uncertainty: ExponentInterval
+) -> list[tuple[Cause, str]]:
     """Return everything that forbids a verdict on the rate, the most basic first."""
     found: list[tuple[Cause, str]] = []
     if len(envelope.points) < MIN_SIZES or fit.octaves < MIN_OCTAVES:
@@ -85,6 +113,8 @@ def _obstacles(claim: ScalingRate, envelope: Envelope, fit: PowerLawFit) -> list
         )
     if not envelope.equal_budget:
         found.append((Cause.BUDGET, f"{envelope.budget_note}; let the study run to its end"))
+    if envelope.missing_note:
+        found.append((Cause.NO_DATA, f"{envelope.missing_note}; use learning rates at which every target trains"))
     if claim.resolution is not None and min(envelope.values) < claim.resolution:
         found.append(
             (
@@ -96,69 +126,12 @@ def _obstacles(claim: ScalingRate, envelope: Envelope, fit: PowerLawFit) -> list
         )
     if fit.status is not FitStatus.CONVERGED:
         found.append((Cause.NOT_IDENTIFIED, fit.remedy.rstrip(".")))
+    if uncertainty.estimators_disagree:
+        found.append(
+            (Cause.ESTIMATORS, f"{uncertainty.disagreement_note}; more seeds at each size would bring them together")
+        )
+    if uncertainty.rises_beyond_noise:
+        found.append(
+            (Cause.RISING, f"{envelope.monotonicity_note}, by more than its noise; train the larger networks better")
+        )
     return found
-
-
-def _judge_rate(claim: ScalingRate, uncertainty: ExponentInterval) -> Verdict:
-    interval = uncertainty.interval
-    if interval is None:
-        return inconclusive(claim, Cause.NOT_IDENTIFIED, "the exponent has no interval; add sizes.")
-    return _judge_upper(claim, interval) if claim.bound == "upper" else _judge_lower(claim, interval)
-
-
-def _judge_upper(claim: ScalingRate, interval: Interval) -> Verdict:
-    low, high = interval
-    least = claim.exponent * (1 - TOLERANCE)
-    if low >= least:
-        easy = "" if claim.hard_family else " The target is not a worst case, so this is the easier half."
-        return Verdict.of(
-            claim,
-            "attained",
-            "the trained networks' envelope falls at least as fast as the theorem says the best networks do, "
-            f"over the sizes tried (whole interval above {least:.3g}).{easy}",
-        )
-    if high < least:
-        return Verdict.of(
-            claim,
-            "not attained",
-            "the trained networks' envelope falls more slowly than the rate. A trained error is only an "
-            "upper bound on the infimum that the theorem speaks of, and the optimisation gap is not "
-            "controlled: this is about the trained networks, and the theorem is not contradicted.",
-            cause=Cause.GAP,
-        )
-    return inconclusive(claim, Cause.UNDERPOWERED, _straddles(interval, least))
-
-
-def _judge_lower(claim: ScalingRate, interval: Interval) -> Verdict:
-    low, high = interval
-    most = claim.exponent * (1 + TOLERANCE)
-    if high <= most:
-        return Verdict.of(
-            claim,
-            "not contradicted",
-            f"the envelope does not fall faster than the bound allows (whole interval below {most:.3g}). An "
-            "optimisation gap that grows with N would look the same, so this is no support either.",
-        )
-    if low > most and claim.hard_family:
-        return Verdict.of(
-            claim,
-            "contradicted",
-            "on a target with structure at every scale the envelope falls faster than the bound allows "
-            f"(whole interval above {most:.3g}). Check the theorem's conditions first: outside them, or "
-            "before the asymptotic range, this is what one would see.",
-        )
-    if low > most:
-        return inconclusive(
-            claim,
-            Cause.EASY,
-            "the envelope falls faster than the bound allows, but the bound is about the hardest target of "
-            "the class and this one may be easier; use a target of the hard family.",
-        )
-    return inconclusive(claim, Cause.UNDERPOWERED, _straddles(interval, most))
-
-
-def _straddles(interval: Interval, limit: float) -> str:
-    return (
-        f"the interval from {interval[0]:.3g} to {interval[1]:.3g} contains the limit {limit:.3g}; "
-        "more octaves of N or more seeds would narrow it."
-    )

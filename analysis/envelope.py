@@ -53,6 +53,8 @@ class Envelope:
     budget_note: str = ""
     monotonicity_note: str = ""
     pooled_note: str = ""
+    missing_note: str = ""
+    """Which target finished at no trial of some size, so that the worst target there is not known."""
 
     @property
     def sizes(self) -> tuple[float, ...]:
@@ -140,6 +142,7 @@ def build_envelope(
         budget_note=_budget_note(rows, spent),
         monotonicity_note=_monotonicity_note(points),
         pooled_note=_pooled_note(finished),
+        missing_note=_missing_note(points),
     )
 
 
@@ -192,6 +195,17 @@ def _pooled_note(finished: pd.DataFrame) -> str:
             values = ", ".join(map(str, dict.fromkeys(finished[name].dropna())))
             differing.append(f"{name.replace('_', ' ')} ({values})")
     return f"the smallest value is also taken over {' and '.join(differing)}" if differing else ""
+
+
+def _missing_note(points: tuple[EnvelopePoint, ...]) -> str:
+    """Return an empty text, or at which sizes some target that finished elsewhere has no finished trial."""
+    everything = {key for point in points for key in point.targets}
+    short = [
+        f"{len(everything) - len(p.targets)} at N = {p.size:g}" for p in points if len(p.targets) < len(everything)
+    ]
+    if not short:
+        return ""
+    return f"some of the {len(everything)} targets have no finished trial at some size: {', '.join(short)}"
 
 
 def _monotonicity_note(points: tuple[EnvelopePoint, ...]) -> str:

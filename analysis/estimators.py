@@ -44,14 +44,16 @@ class SlopeIntervals(NamedTuple):
 class EdgeMinima:
     """Minima over seeds and the edge below them, ``[..., sizes, targets]`` each, NaN where no seed has a value.
 
-    ``scale`` is the scale of the seeds' excess in log units (NaN with fewer than two seeds or equal ones);
-    ``unit_variance`` the variance of ``edge`` for excesses of scale 1.
+    ``scale`` is the scale of the seeds' excess in log units (NaN with fewer than two seeds or equal ones). For
+    excesses of scale 1, ``unit_variance`` is the variance of ``edge`` and ``unit_doubt`` how far off its mean is
+    where the excess is exponential or half-normal.
     """
 
     minimum: Floats
     edge: Floats
     scale: Floats
     unit_variance: Floats
+    unit_doubt: Floats
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +63,7 @@ class EnvelopeSeries:
     minimum: Floats
     edge: Floats
     seed_variance: Floats
+    edge_doubt: Floats
     pooled: Bools
 
 
@@ -79,29 +82,34 @@ def edge_minima(logs: Floats) -> EdgeMinima:
     minimum = ordered[..., 0]
     middle = np.take_along_axis(ordered, (count // 2).clip(max=logs.shape[-1] - 1)[..., None], axis=-1)[..., 0]
     spread = np.where(count > 1, middle - minimum, 0.0)
-    ratios, means, variances = _edge_tables(logs.shape[-1])
-    scale = np.where(spread > SMALLEST_SPREAD, spread / means[count], np.nan)
+    ratios, means, variances, doubts = _edge_tables(logs.shape[-1])
     return EdgeMinima(
-        minimum=minimum, edge=minimum - ratios[count] * spread, scale=scale, unit_variance=variances[count]
+        minimum=minimum,
+        edge=minimum - ratios[count] * spread,
+        scale=np.where(spread > SMALLEST_SPREAD, spread / means[count], np.nan),
+        unit_variance=variances[count],
+        unit_doubt=doubts[count],
     )
 
 
 @cache
-def _edge_tables(largest: int) -> tuple[Floats, Floats, Floats]:
-    """Return, per number of values 0..largest: k of `edge_minima`, the mean spread, the edge's variance.
+def _edge_tables(largest: int) -> tuple[Floats, Floats, Floats, Floats]:
+    """Return, per number of values 0..largest: k of `edge_minima`, mean spread, variance and doubt of the edge.
 
     Mean and variance are an exponential's of scale 1, whose spacings are independent with means 1 / (n - i)
-    (Renyi 1953).
+    (Renyi 1953). The doubt is half the difference of the two laws' k, times the mean spread.
     """
-    ratios, means, variances = np.zeros(largest + 1), np.ones(largest + 1), np.ones(largest + 1)
+    ratios, means, variances, doubts = (np.full(largest + 1, start) for start in (0.0, 1.0, 1.0, 0.0))
     for n in range(2, largest + 1):
         spacings = 1 / (n - np.arange(1, n // 2 + 1, dtype=np.float64))
         means[n] = spacings.sum()
         exponential = 1 / (n * means[n])
         # With many seeds the minimum is close to the edge, and both laws' ratios vanish.
-        ratios[n] = (exponential + _half_normal_ratio(n)) / 2 if n <= 64 else exponential
+        half_normal = _half_normal_ratio(n) if n <= 64 else exponential
+        ratios[n] = (exponential + half_normal) / 2
         variances[n] = 1 / n**2 + ratios[n] ** 2 * (spacings**2).sum()
-    return ratios, means, variances
+        doubts[n] = abs(exponential - half_normal) / 2 * means[n]
+    return ratios, means, variances, doubts
 
 
 @cache
@@ -122,19 +130,22 @@ def envelope_series(log_sizes: Floats, logs: Floats) -> EnvelopeSeries:
     of the targets' edges while their slopes agree: with a common exponent the mean has the envelope's slope, less
     noise, and not the drift of a maximum's bias. Where the slopes differ (F test of the interaction of target and
     log size at level `INTERACTION_LEVEL`) it is the largest edge. Targets without a value at some size are left
-    out of the mean. The variance is 0 where seeds say nothing of it (one seed, equal seeds).
+    out of the mean. The variance is 0 where seeds say nothing of it (one seed, equal seeds). ``edge_doubt`` is how
+    far the edge may be off because the law of the excess is not known; its slope against log size is 0 unless the
+    scatter drifts with N.
     """
     found = edge_minima(logs)
     complete: Bools = np.asarray(np.isfinite(found.edge).all(axis=-2))  # [..., targets]
     pooled = complete.any(axis=-1) & _slopes_agree(log_sizes, found.edge, complete)
     share = complete / np.maximum(complete.sum(axis=-1, keepdims=True), 1)
     mean = (np.where(complete[..., None, :], found.edge, 0.0) * share[..., None, :]).sum(axis=-1)
-    variance = _seed_variance(log_sizes, found)
+    variance, doubt = _seed_scatter(log_sizes, found)
     shared = variance / np.maximum(complete.sum(axis=-1), 1)[..., None]
     return EnvelopeSeries(
         minimum=_largest(found.minimum),
         edge=np.where(pooled[..., None], mean, _largest(found.edge)),
         seed_variance=np.where(pooled[..., None], shared, variance),
+        edge_doubt=doubt,
         pooled=pooled,
     )
 
@@ -167,8 +178,8 @@ def _slopes_agree(log_sizes: Floats, edge: Floats, complete: Bools) -> Bools:
     return agree | (count < 2)
 
 
-def _seed_variance(log_sizes: Floats, found: EdgeMinima) -> Floats:
-    """Return ``[..., sizes]`` the edge's variance from the seeds' scatter, its scale smoothed to a power of N.
+def _seed_scatter(log_sizes: Floats, found: EdgeMinima) -> tuple[Floats, Floats]:
+    """Return ``[..., sizes]`` the edge's variance and doubt from the seeds' scatter, smoothed to a power of N.
 
     The power is shrunk to 0 by the positive part of ``1 - 2 standard_error^2 / power^2`` (James-Stein), so that
     weights do not follow the noise of a few spreads. 0 at every size where any size has no scatter.
@@ -178,12 +189,14 @@ def _seed_variance(log_sizes: Floats, found: EdgeMinima) -> Floats:
     logs = np.where(known, np.log(np.where(known, found.scale, 1.0)), 0.0).sum(axis=-1) / np.maximum(count, 1)
     usable = (count > 0).all(axis=-1, keepdims=True)
     if logs.shape[-1] < 3:
-        return np.zeros_like(logs)
+        return np.zeros_like(logs), np.zeros_like(logs)
     line = slope_intervals(log_sizes, logs)
     power = line.slope * np.maximum(0, 1 - 2 * line.standard_error**2 / np.maximum(line.slope**2, 1e-300))
-    smooth = logs.mean(axis=-1, keepdims=True) + power[..., None] * (log_sizes - log_sizes.mean())
-    unit = np.where(known, found.unit_variance, 0.0).sum(axis=-1) / np.maximum(count, 1)
-    return np.where(usable, unit * np.exp(2 * smooth), 0.0)
+    centred = log_sizes - log_sizes.mean()
+    scale = np.where(usable, np.exp(logs.mean(axis=-1, keepdims=True) + power[..., None] * centred), 0.0)
+    variance = np.where(known, found.unit_variance, 0.0).sum(axis=-1) / np.maximum(count, 1)
+    doubt = np.where(known, found.unit_doubt, 0.0).sum(axis=-1) / np.maximum(count, 1)
+    return variance * scale**2, doubt * scale
 
 
 def slope_intervals(

@@ -195,8 +195,8 @@ def plot_exponents(verdicts: Sequence[Verdict]) -> Figure:
     axes.set_xlabel("exponent s of error ~ N$^{-s}$ (larger is faster)")
     handles = [
         Line2D([], [], color=INK, linewidth=3, marker="o", label="fitted, 95 % interval"),
-        Line2D([], [], color=INK, linewidth=1, label="of it: seeds redrawn"),
-        Line2D([], [], color=INK, linewidth=1, linestyle=":", label="scatter about the line"),
+        Line2D([], [], color=INK, linewidth=1, label="targets and seeds redrawn"),
+        Line2D([], [], color=INK, linewidth=1, linestyle=":", label="scatter of the minima"),
         Line2D([], [], color=INK, linestyle="none", marker="|", markersize=13, label="predicted"),
     ]
     figure.legend(handles=handles, loc="outside upper left", ncols=4)
@@ -204,7 +204,7 @@ def plot_exponents(verdicts: Sequence[Verdict]) -> Figure:
 
 
 def _row_label(verdict: Verdict) -> str:
-    order = "O" if verdict.bound == "upper" else "Ω"
+    order = {"upper": "O", "lower": "Ω", "match": "Θ"}[verdict.bound or "upper"]
     return f"{verdict.methods[0]}\n{short_theorem(verdict.theorem) or 'predicted'}: {order}"
 
 
@@ -222,8 +222,8 @@ def _exponent_range(rates: Sequence[Verdict]) -> tuple[float, float]:
 def _draw_prediction(axes: Axes, verdict: Verdict, row: int, reach: tuple[float, float]) -> None:
     predicted = verdict.predicted or 0.0
     colour = method_style(verdict.methods[0]).colour
-    upper = verdict.bound == "upper"
-    start, end = (0.9 * predicted, reach[1]) if upper else (reach[0], 1.1 * predicted)
+    start = reach[0] if verdict.bound == "lower" else 0.9 * predicted
+    end = reach[1] if verdict.bound == "upper" else 1.1 * predicted
     axes.fill_between([start, end], row - 0.33, row + 0.33, color=colour, alpha=0.09, linewidth=0)
     axes.plot([predicted] * 2, [row - 0.33, row + 0.33], color=INK, linewidth=1.8, zorder=3)
 

@@ -26,8 +26,9 @@ _SCALING_CAPTION = (
     "reach, Ω one that no network of the kind can beat on the hardest target."
 )
 _FOREST_CAPTION = (
-    "Thick: the reported 95 % interval, the hull of the two thin ones below it (seeds redrawn; scatter of "
-    "the envelope about the line). Upright tick: the theorem's exponent; shaded: the side on which the claim "
+    "Thick: the 95 % interval that the verdict uses (scatter about the line through the envelope's edge; raised by "
+    "the optimisation gap's slope where a calibration measured it). Thin, for comparison: targets and seeds redrawn; "
+    "scatter of the minima about their line. Upright tick: the theorem's exponent; shaded: the side on which the claim "
     "places it, with a tolerance of 10 %."
 )
 _TRAINING_CAPTION = (

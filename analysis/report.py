@@ -16,6 +16,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from analysis import figures
+from analysis.calibration import trials_for, without_calibration
 from analysis.checks import check
 from analysis.curves import FitStatus, fit_power_law
 from analysis.envelope import Envelope, build_envelopes
@@ -69,7 +70,7 @@ def write_report(
     """
     study, folder = study_file.study, Path(out_dir)
     table = build_table(records)
-    verdicts = tuple(check(claim, table) for claim in study.claims)
+    verdicts = tuple(check(claim, trials_for(claim, table, study.claims)) for claim in study.claims)
     envelopes = _envelopes(study_file, table)
     counts = count_trials([trial.digest for trial in study.trials()], records)
     try:
@@ -108,6 +109,7 @@ def write_report(
 def _envelopes(study_file: StudyFile, table: pd.DataFrame) -> list[Envelope]:
     """Return the envelopes of every (metric, size) that a claim names, and of the first metric."""
     study = study_file.study
+    table = without_calibration(table, study.claims)
     wanted = [(c.metric, c.size) for c in study.claims if isinstance(c, ScalingRate)]
     wanted += [
         (c.metric, c.at_each) for c in study.claims if isinstance(c, Ordering) and c.at_each.startswith("num_params")

@@ -10,8 +10,8 @@ one. It is reported beside the others, not used.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -19,9 +19,11 @@ from scipy import stats
 
 from analysis.curves import Floats, PowerLawFit, fit_power_law
 from analysis.envelope import Envelope
-from analysis.estimators import LEVEL, envelope_series
+from analysis.estimators import LEVEL
 from analysis.estimators import SlopeIntervals as SlopeIntervals
 from analysis.estimators import slope_intervals as slope_intervals
+from analysis.frontier import Slopes
+from analysis.rates import RateEvidence, gather_rates
 from hyperscale.errors import AnalysisError
 
 NUM_RESAMPLES = 2000
@@ -40,7 +42,7 @@ class ExponentInterval:
     """An exponent with the interval that a verdict uses, and the same exponent by other roads.
 
     ``estimate``, ``standard_error`` and ``interval`` are of the edge line (weighted where the seeds' scatter drifts
-    with N); ``narrow`` is its interval at level ``1 - 2 (1 - level)``, what two one-sided tests need. ``bootstrap``
+    with N); ``narrow`` is its interval at level ``2 level - 1``, what two one-sided tests need. ``bootstrap``
     (targets, then seeds; n out of n) and ``subsample`` (m out of n) are None with one seed; ``regression`` (least
     squares on the minima), ``profile`` (the same by profile likelihood) and ``theil_sen`` are None with two sizes.
     """
@@ -58,8 +60,24 @@ class ExponentInterval:
     profile: Interval | None = None
     theil_sen: Interval | None = None
     theil_sen_exponent: float | None = None
+    estimates: Mapping[str, Estimate] = field(default_factory=dict)
+    """By estimator: "minimum", "low quantile", "frontier"; only those that the data allow."""
+    estimators_disagree: bool = False
+    rises_beyond_noise: bool = False
     weighted: bool = False
-    targets_pooled: bool = False
+    targets_pooled: bool = True
+    """Whether the targets' slopes agree, so that the edge is their mean; otherwise it is the worst target's."""
+    num_targets: int = 1
+    evidence: RateEvidence | None = field(default=None, repr=False, compare=False)
+    """What `analysis.decisions` decides from: the same numbers as arrays, for one data set."""
+
+    @property
+    def disagreement_note(self) -> str:
+        """An empty text, or the estimates that differ by more than their standard errors."""
+        if not self.estimators_disagree:
+            return ""
+        told = ", ".join(f"{name} {e.exponent:.3g} ± {e.standard_error:.2g}" for name, e in self.estimates.items())
+        return f"the estimators of the exponent disagree beyond their standard errors: {told}"
 
 
 def resample_fits(
@@ -143,9 +161,7 @@ def exponent_interval(
     """Return the exponent of the envelope with the verdict's interval and all others beside it."""
     fit = fit_power_law(envelope.sizes, envelope.values)
     x, logs = np.log(np.asarray(envelope.sizes)), envelope.log_seed_minima()
-    series = envelope_series(x, logs)
-    edge = slope_intervals(x, series.edge, level, seed_variance=series.seed_variance)
-    narrow = slope_intervals(x, series.edge, 2 * level - 1, seed_variance=series.seed_variance)
+    found = gather_rates(x, logs, level=level)
     bootstrap: Interval | None = None
     if envelope.num_seeds > 1:
         exponents = resample_fits(envelope, num_resamples=num_resamples, seed=seed)[:, 1]
@@ -153,29 +169,39 @@ def exponent_interval(
         bootstrap = (float(low), float(high))
     enough = fit.num_points > 2
     robust = stats.theilslopes(np.log(envelope.values), x, level) if enough else None
+    minimum = Slopes(found.minimum.slope, found.minimum.standard_error)
+    estimates = {"minimum": minimum, "low quantile": found.quantile, "frontier": found.frontier}
     return ExponentInterval(
-        estimate=-float(edge.slope),
+        estimate=float(found.interval.slope),
         # With two sizes no interval can speak of the lack of fit, so none is reported.
-        interval=_negated(edge) if enough else None,
+        interval=_limits(found.interval) if enough else None,
         bootstrap=bootstrap,
         regression=regression_interval(fit, level=level),
         level=level,
         num_resamples=num_resamples,
         seed=seed,
-        standard_error=float(edge.standard_error) if enough else None,
-        narrow=_negated(narrow) if enough else None,
+        standard_error=float(found.interval.standard_error) if enough else None,
+        narrow=_limits(found.narrow) if enough else None,
         subsample=subsample_interval(envelope, level=level, num_resamples=num_resamples, seed=seed),
         profile=profile_interval(fit, level=level),
         theil_sen=None if robust is None else (-float(robust.high_slope), -float(robust.low_slope)),
         theil_sen_exponent=None if robust is None else -float(robust.slope),
-        weighted=bool(np.ptp(series.seed_variance) > 0),
-        targets_pooled=bool(series.pooled) and logs.shape[1] > 1,
+        estimates={
+            name: Estimate(float(slopes.slope), float(slopes.standard_error))
+            for name, slopes in estimates.items()
+            if np.isfinite(slopes.slope) and np.isfinite(slopes.standard_error)
+        },
+        estimators_disagree=bool(found.disagree),
+        rises_beyond_noise=bool(found.rises),
+        weighted=bool(np.ptp(found.series.seed_variance) > 0),
+        targets_pooled=bool(found.series.pooled),
+        num_targets=logs.shape[1],
+        evidence=found,
     )
 
 
-def _negated(found: SlopeIntervals) -> Interval:
-    """Return the interval of the exponent, which is minus the slope."""
-    return -float(found.high), -float(found.low)
+def _limits(found: SlopeIntervals) -> Interval:
+    return float(found.low), float(found.high)
 
 
 def hull(*intervals: Interval | None) -> Interval | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from analysis.calibration import GapSlope
 from analysis.curves import PowerLawFit
 from analysis.envelope import Envelope
 from analysis.uncertainty import ExponentInterval, Interval
@@ -23,6 +24,8 @@ class Cause(StrEnum):
     RESOLVED = "target resolved"
     NOT_IDENTIFIED = "not identified"
     BUDGET = "budget unequal"
+    ESTIMATORS = "estimators disagree"
+    RISING = "envelope rises with N"
     EASY = "target may be easier than the worst case"
     NO_DATA = "no finished trials"
     UNTAUGHT = "no better than predicting 0"
@@ -33,7 +36,9 @@ class Verdict:
     """What the data say of one claim.
 
     ``quantity`` names what ``estimate`` and ``interval`` measure: an exponent, a ratio of errors (geometric
-    mean over seeds and sizes), a difference, or Kendall's tau; ``predicted`` is what it is compared with.
+    mean over seeds and sizes), a difference, or Kendall's tau; ``predicted`` is what it is compared with. Where a
+    calibration measured the optimisation gap, ``gap`` is its slope and ``interval`` is widened by it;
+    ``uncertainty.interval`` is the interval without.
     """
 
     claim: str
@@ -56,6 +61,7 @@ class Verdict:
     envelope: Envelope | None = None
     fit: PowerLawFit | None = None
     uncertainty: ExponentInterval | None = None
+    gap: GapSlope | None = None
 
     @classmethod
     def of(cls, claim: Claim, verdict: Word, reason: str, *, cause: Cause = Cause.NONE) -> Verdict:
@@ -88,7 +94,7 @@ def inconclusive(claim: Claim, cause: Cause, reason: str) -> Verdict:
 def _expectation(claim: Claim) -> tuple[str, float | None, str]:
     """Return what is measured, the number it is compared with, and the comparison in words."""
     if isinstance(claim, ScalingRate):
-        sign = "≥" if claim.bound == "upper" else "≤"
+        sign = {"upper": "≥", "lower": "≤", "match": "="}[claim.bound]
         return "exponent", claim.exponent, f"{sign} {claim.exponent:.3g}"
     if isinstance(claim, Ordering):
         return "ratio", 1.0, "< 1"

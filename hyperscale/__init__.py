@@ -18,6 +18,7 @@ os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 _HOME = {
     "Adam": "hyperscale.training.optimizers",
     "Approximation": "hyperscale.settings.approximation",
+    "Calibration": "hyperscale.claims",
     "Constant": "hyperscale.training.schedules",
     "Cosine": "hyperscale.training.schedules",
     "Embedding": "hyperscale.methods.embedding",
@@ -45,6 +46,7 @@ __all__ = [
     "SGD",
     "Adam",
     "Approximation",
+    "Calibration",
     "Constant",
     "Cosine",
     "Embedding",
@@ -81,7 +83,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from hyperscale.claims import Monotone, Ordering, ScalingRate
+    from hyperscale.claims import Calibration, Monotone, Ordering, ScalingRate
     from hyperscale.methods.embedding import Embedding
     from hyperscale.methods.hypernetwork import Hypernetwork
     from hyperscale.methods.monolithic import Monolithic

@@ -5,10 +5,11 @@ Errors shrink as ``error ~ N^(-exponent)``; a theorem stated as ``N = O(error^(-
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
-from hyperscale.errors import check_choice, check_number
+from hyperscale.errors import StudyError, check_choice, check_number
 
 
 def method_name(method: str | type) -> str:
@@ -25,6 +26,39 @@ def is_error(metric: str) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Calibration:
+    """Trials that measure the optimisation gap of a rate: same method, sizes and optimiser, target of known infimum.
+
+    ``where`` gives the columns that tell these trials from the claim's own, such as ``{"target": "Square"}``. The
+    infimum is a column of the table (``infimum_column``), or ``infimum_constant * N ** -infimum_exponent``. The
+    trials are left out of the claim's own envelope.
+    """
+
+    where: Mapping[str, str | int | float | bool] = field(hash=False)
+    infimum_column: str | None = None
+    infimum_constant: float | None = None
+    infimum_exponent: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check that trials are named and that their infimum is given in one way."""
+        if not isinstance(self.where, Mapping) or not self.where:
+            raise StudyError(
+                f"Calibration.where is {self.where!r}; allowed: a mapping of columns to values that picks the "
+                'calibration trials out of the table, such as {"target": "Square"}.'
+            )
+        object.__setattr__(self, "where", dict(self.where))
+        law = (self.infimum_constant, self.infimum_exponent)
+        if (self.infimum_column is None) == (None in law) or (self.infimum_column is not None and law != (None, None)):
+            raise StudyError(
+                f"Calibration has infimum_column={self.infimum_column!r}, infimum_constant={law[0]!r} and "
+                f"infimum_exponent={law[1]!r}; allowed: the column alone, or the constant and the exponent together."
+            )
+        if self.infimum_column is None:
+            check_number("Calibration.infimum_constant", self.infimum_constant, above=0)
+            check_number("Calibration.infimum_exponent", self.infimum_exponent, least=0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ScalingRate:
     """A rate of error against parameter count that a theorem gives for one method.
 
@@ -32,11 +66,12 @@ class ScalingRate:
     trained envelope can *attain* it. ``bound="lower"`` is an Omega-claim, ``error >= c N^(-exponent)`` for the
     hardest target of a class: data can only fail to contradict it, and an easy target says nothing, which is
     why ``hard_family`` records whether the target has structure at every scale, and ``resolution`` the height
-    of its finest structure (errors below it no longer speak of the rate).
+    of its finest structure (errors below it no longer speak of the rate). ``bound="match"`` asks for both: that
+    the exponent *is* the stated one, within a tenth, which needs a ``calibration`` of the optimisation gap.
     """
 
     method: str | type
-    bound: Literal["upper", "lower"]
+    bound: Literal["upper", "lower", "match"]
     exponent: float
     metric: str = "sup_error"
     size: str = "num_params_primary"
@@ -45,11 +80,12 @@ class ScalingRate:
     conditions: tuple[str, ...] = ()
     hard_family: bool = False
     resolution: float | None = None
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         """Normalise the method to its name and check the numbers."""
         object.__setattr__(self, "method", method_name(self.method))
-        check_choice("ScalingRate.bound", self.bound, ("upper", "lower"))
+        check_choice("ScalingRate.bound", self.bound, ("upper", "lower", "match"))
         check_number("ScalingRate.exponent", self.exponent, above=0)
 
     @property
@@ -65,7 +101,7 @@ class ScalingRate:
     @property
     def title(self) -> str:
         """One line for tables: ``sup_error of Hypernetwork = O(N^-1)``."""
-        order = "O" if self.bound == "upper" else "Ω"
+        order = {"upper": "O", "lower": "Ω", "match": "Θ"}[self.bound]
         return f"{self.metric} of {method_name(self.method)} = {order}(N^-{self.exponent:.3g}), N = {self.size}"
 
 
