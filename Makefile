@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STORE ?= results
 
 .PHONY: help demo test lint test-slow test-gpu clean \
-	bench bench-cells bench-ray bench-driver bench-recording bench-packs bench-gpu
+	bench bench-cells bench-ray bench-driver bench-recording bench-packs bench-gpu bench-power
 .DEFAULT_GOAL := help
 
 help:  ## Show what can be made.
@@ -58,6 +58,9 @@ bench-driver: $(VENV)/installed  ## What 100,000 trials cost the driver; writes 
 
 bench-recording: $(VENV)/installed  ## Recording in MLflow against Ray Tune's callback (about a minute).
 	$(BIN)/python -m tests.bench.recording
+
+bench-power: $(VENV)/installed  ## Octaves of N that verdicts need, simulated; writes tests/bench/power.md (under a minute).
+	$(BIN)/python -m tests.bench.power
 
 clean:  ## Remove the virtual environment and caches; results stay.
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info

@@ -14,7 +14,8 @@ import numpy as np
 from scipy import stats
 
 from analysis.curves import Floats
-from analysis.estimators import LEVEL, Interval
+from analysis.estimators import LEVEL
+from analysis.uncertainty import Interval
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

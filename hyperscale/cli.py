@@ -120,15 +120,25 @@ def main() -> None:
 @_STORE
 @_MAX_PACK
 @_PACK_MEMORY
+@click.option(
+    "--power",
+    "with_power",
+    is_flag=True,
+    help="Also simulate the study: each claim's chance of a decisive verdict, and what would make it 90 %.",
+)
 @_JSON
 @_verb
 def plan(
-    study: Path, num_seeds: int | None, store_folder: Path, max_pack: int | None, pack_memory: int | None, as_json: bool
+    study: Path, num_seeds: int | None, store_folder: Path, with_power: bool, as_json: bool, **limits: Any
 ) -> None:
     """Show what `run` would do: trials, already done, packs, time, memory.
 
     Trains nothing. Programs that are new to this machine are measured for some tenths of a second each, and what was
     measured is kept in the store.
+
+    With --power the study is simulated some thousand times with its sizes and seeds, under every claim and under the
+    claim's nearest rival, and judged as `report` would: how likely is a decisive verdict, and is it cheaper to add
+    octaves of N or seeds? Trials that the store already has say how much results scatter; without, it is assumed.
     """
     from hyperscale.console import plan_data, print_plan
     from hyperscale.dispatch.launch import Launch
@@ -137,8 +147,13 @@ def plan(
 
     study_file, store = open_study(study, store_folder)
     executor = RayTune()
-    planner = make_planner(store, executor, max_pack, pack_memory)
-    data = plan_data(Launch(study_file, store, executor, num_seeds=num_seeds, planner=planner))
+    planner = make_planner(store, executor, limits["max_pack"], limits["pack_memory"])
+    launch = Launch(study_file, store, executor, num_seeds=num_seeds, planner=planner)
+    data = plan_data(launch)
+    if with_power:
+        from hyperscale.power_view import power_data, print_power
+
+        data["power"] = power_data(launch)
     if as_json:
         _print_json(data)
         return
@@ -146,6 +161,8 @@ def plan(
     if data["estimated_wall_seconds"] > LONG_RUN_S and num_seeds != 1:
         one_seed = plan_data(Launch(study_file, store, executor, num_seeds=1, planner=planner))
     print_plan(study_file.headline, data, one_seed)
+    if with_power:
+        print_power(data["power"])
 
 
 @main.command()

@@ -1,0 +1,157 @@
+"""Power of a whole study: its rivals, its obstacles, the figure, and `plan --power`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from analysis.designs import study_design
+from analysis.noise import Noise
+from analysis.palette import drawing
+from analysis.power import TARGET, claim_question, study_power
+from analysis.power_figures import plot_power, power_curves
+from analysis.questions import RateQuestion
+from analysis.replicates import Draws
+from analysis.rivals import Rival, nearest_rival
+from hyperscale.claims import ScalingRate
+from hyperscale.cli import main
+from hyperscale.errors import AnalysisError
+from hyperscale.power_view import print_power
+from hyperscale.study import StudyFile
+from tests.conftest import tiny_text
+
+
+def test_the_same_seed_gives_the_same_chances(tiny: StudyFile) -> None:
+    """Equal seeds agree to the last digit, whatever was asked for before; another seed differs."""
+    first = [claim.to_json() for claim in study_power(tiny.study, replicates=500, seed=7)]
+    assert first == [claim.to_json() for claim in study_power(tiny.study, replicates=500, seed=7)]
+    assert first != [claim.to_json() for claim in study_power(tiny.study, replicates=500, seed=8)]
+    used, fresh = Draws(50, seed=7), Draws(50, seed=7)
+    used.exponentials(2, 1, 3)
+    np.testing.assert_array_equal(used.exponentials(4, 1, 9), fresh.exponentials(4, 1, 9))
+    np.testing.assert_array_equal(fresh.exponentials(4, 1, 9)[:, :2, :, :3], Draws(50, seed=7).exponentials(2, 1, 3))
+
+
+def test_rivals_are_the_nearest_theorems(tiny: StudyFile) -> None:
+    """Thm. 4's rival is Thm. 2 and the other way round; a rate without one gets half or twice its exponent."""
+    upper, lower = tiny.study.claims[:2]
+    assert isinstance(upper, ScalingRate)
+    assert isinstance(lower, ScalingRate)
+    assert nearest_rival(upper, tiny.study) == Rival(exponent=0.5, source="Thm. 2")
+    assert nearest_rival(lower, tiny.study) == Rival(exponent=1.0, source="Thm. 4")
+    alone = replace(lower, exponent=3.0)
+    assert nearest_rival(alone, tiny.study).exponent == 6.0
+    assert nearest_rival(replace(upper, exponent=0.3), tiny.study).exponent == pytest.approx(0.15)
+
+
+def test_a_study_with_unequal_budgets_gets_no_chance(tiny: StudyFile) -> None:
+    """The claim about the method that lacks a trial is told why, and no change is proposed."""
+    study = replace(tiny.study, settings=tiny.study.settings[1:])
+    first, second, _ = study_power(study, replicates=200)
+    assert "unequal numbers of trials" in first.advice
+    assert first.changes == ()
+    assert not first.enough
+    assert second.obstacle == ""
+
+
+def test_a_claim_along_a_column_without_numbers_is_told(tiny: StudyFile) -> None:
+    """A rate needs a numeric size; an ordering may compare along any column."""
+    rate = replace(tiny.study.claims[0], size="activation")
+    ordering = replace(tiny.study.claims[2], at_each="activation")
+    study = replace(tiny.study, claims=(rate, ordering))
+    told, judged = study_power(study, replicates=200)
+    assert "has no numeric column 'activation'" in told.advice
+    assert told.worst is None
+    assert judged.worst is not None
+    assert judged.octaves is None
+
+
+def test_a_method_without_the_column_is_refused(tiny: StudyFile) -> None:
+    """A size that the method's settings do not have is named."""
+    with pytest.raises(AnalysisError, match="Hypernetwork has no numeric column 'num_params'"):
+        study_design(tiny.study, "Hypernetwork", "num_params")
+
+
+# --- the figure ----------------------------------------------------------------------------------------------------
+
+
+def test_the_figure_shows_every_seed_count_and_the_study(tiny: StudyFile) -> None:
+    """One panel a rate, one line a seed count, the ring at the study's own octaves and chance, a line at 90 %."""
+    draws = Draws(300)
+    rates = [claim for claim in tiny.study.claims if isinstance(claim, ScalingRate)]
+    questions = [claim_question(tiny.study, claim, Noise(), draws) for claim in rates]
+    curves = [power_curves(question) for question in questions if isinstance(question, RateQuestion)]
+    with drawing("power"):
+        figure = plot_power(curves)
+    assert len(figure.axes) == 2
+    for axes, entry in zip(figure.axes, curves, strict=True):
+        assert axes.get_legend_handles_labels()[1] == ["2 seeds", "4 seeds", "8 seeds", "this study"]
+        ring = axes.get_lines()[-1]
+        assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (entry.own_octaves, entry.own_chance)
+        assert min(entry.octaves) >= 3
+        assert any(line.get_ydata()[0] == TARGET for line in axes.get_lines())
+
+
+# --- the command line ----------------------------------------------------------------------------------------------
+
+
+def plan(study: Path, store: Path, *more: str) -> Result:
+    """Run `plan --power` in this process."""
+    return CliRunner().invoke(main, ["plan", str(study), "--store", str(store), "--power", *more])
+
+
+def test_plan_tells_the_power_of_every_claim(write_study: Callable[..., Path], tmp_path: Path) -> None:
+    """JSON: one entry a claim with its chance, error, noise and changes; text: the same in words."""
+    path = write_study(tiny_text(), "tiny.py")
+    data = json.loads(plan(path, tmp_path / "store", "--json").stdout)
+    assert data["trials"] == 32
+    claims = data["power"]["claims"]
+    assert [claim["kind"] for claim in claims] == ["ScalingRate", "ScalingRate", "Ordering"]
+    for claim in claims:
+        assert 0 <= claim["chance"] <= 1
+        assert 0 < claim["standard_error"] < 0.01
+        assert claim["noise"]["source"] == "assumed"
+        assert claim["seeds"] == 2
+    best = claims[0]["changes"][0]
+    assert best["chance"] >= data["power"]["target"]
+    assert best["added_seconds"] > 0
+    text = plan(path, tmp_path / "store", "--seeds", "1").stdout
+    for words in ("the chance of a decisive verdict", "octaves, 1 seed", "instead of 1", "what would reach 90 %"):
+        assert words in text, text
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_pilot_in_the_store_says_how_much_trials_scatter(
+    write_study: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After a run the noise is measured from its trials, and the plan says so."""
+    path, store = write_study(tiny_text(), "tiny.py"), tmp_path / "store"
+    words = ["run", str(path), "--store", str(store), "--executor", "in-process", "--no-mlflow"]
+    assert CliRunner().invoke(main, words).exit_code == 0
+    data = json.loads(plan(path, store, "--json").stdout)["power"]
+    assert all(claim["noise"]["measured"] for claim in data["claims"])
+    print_power(data)
+    assert "measured from 8 seeds' best trials" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_study_without_claims_says_so(write_study: Callable[..., Path], tmp_path: Path) -> None:
+    """No table of nothing: a sentence, and an empty list in JSON."""
+    text = tiny_text()
+    text = text[: text.index("    claims=(")] + ")\n"
+    path = write_study(text, "bare.py")
+    assert "makes no claims" in plan(path, tmp_path / "store").stdout
+    assert json.loads(plan(path, tmp_path / "store", "--json").stdout)["power"]["claims"] == []
+
+
+def test_plan_without_the_flag_says_nothing_of_power(write_study: Callable[..., Path], tmp_path: Path) -> None:
+    """The ordinary plan is as it was, and its help explains the flag."""
+    path = write_study(tiny_text(), "tiny.py")
+    result = CliRunner().invoke(main, ["plan", str(path), "--store", str(tmp_path / "store"), "--json"])
+    assert "power" not in json.loads(result.stdout)
+    assert "--power" in CliRunner().invoke(main, ["plan", "--help"]).stdout
