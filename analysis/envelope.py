@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analysis.curves import Floats
 from hyperscale.errors import AnalysisError, did_you_mean
 
 SPENT = ("finished", "diverged")
@@ -37,6 +38,8 @@ class EnvelopePoint:
     num_finished: int
     seed_minima: tuple[tuple[float, ...], ...]
     """``[target][seed]``: the best value of each seed over learning rates, the data of the bootstrap."""
+    targets: tuple[str, ...]
+    """The key of each target of ``seed_minima``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +73,16 @@ class Envelope:
     def monotone(self) -> bool:
         """Whether the minimum never rises with size, as it must not for nested classes."""
         return not self.monotonicity_note
+
+    def log_seed_minima(self) -> Floats:
+        """Return the natural logs of the seeds' best values, ``[sizes, targets, seeds]``, NaN where there is none."""
+        keys = list(dict.fromkeys(key for point in self.points for key in point.targets))
+        width = max((len(seeds) for point in self.points for seeds in point.seed_minima), default=0)
+        logs = np.full((len(self.points), len(keys), width), np.nan)
+        for row, point in enumerate(self.points):
+            for key, seeds in zip(point.targets, point.seed_minima, strict=True):
+                logs[row, keys.index(key), : len(seeds)] = np.log(seeds)
+        return logs
 
     @property
     def num_seeds(self) -> int:
@@ -144,7 +157,7 @@ def _point(size: float, group: pd.DataFrame, num_spent: int) -> EnvelopePoint:
     attaining = group.loc[group.groupby("_target")["_value"].idxmin()]
     worst = attaining.sort_values("_value", kind="stable").iloc[-1]
     per_seed = group.groupby(["_target", "seed"])["_value"].min()
-    minima = tuple(tuple(map(float, values)) for _, values in per_seed.groupby(level=0))
+    by_target = {str(key): tuple(map(float, values)) for key, values in per_seed.groupby(level=0)}
     lr = worst["lr"] if "lr" in group.columns else None
     return EnvelopePoint(
         size=size,
@@ -154,7 +167,8 @@ def _point(size: float, group: pd.DataFrame, num_spent: int) -> EnvelopePoint:
         lr=None if lr is None or pd.isna(lr) else float(lr),
         num_spent=num_spent,
         num_finished=len(group),
-        seed_minima=minima,
+        seed_minima=tuple(by_target.values()),
+        targets=tuple(by_target),
     )
 
 

@@ -1,10 +1,10 @@
-"""How sure an exponent is: a bootstrap over seeds, the scatter about the line, and the hull of both.
+"""How sure an exponent is: the interval that a verdict uses, and other views of the same data beside it.
 
-Neither alone is honest here. The n-out-of-n bootstrap is inconsistent for a minimum: it redraws the observed
-best seed with probability 1 - (1 - 1/n)^n, never a better one, so with few seeds its interval is too narrow.
-The regression interval sees how far the envelope's points lie from a line (the lack of fit included), but
-with few sizes it rests on few residuals and knows nothing of the seeds. The reported interval is the
-smallest one that contains both, and the record keeps the two apart.
+The verdict's interval is a t-interval of the slope through the edges of the envelope (`analysis.estimators`): with
+the same number of seeds at every size the points are independent of one another, whatever the law of the noise, so
+the scatter about the line is an honest measure of it, and it contains the lack of fit. The n-out-of-n bootstrap is
+inconsistent for a minimum: it redraws the observed best seed with probability 1 - (1 - 1/n)^n and never a better
+one. It is reported beside the others, not used.
 """
 
 from __future__ import annotations
@@ -12,22 +12,38 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
 from analysis.curves import Floats, PowerLawFit, fit_power_law
 from analysis.envelope import Envelope
+from analysis.estimators import LEVEL, envelope_series
+from analysis.estimators import SlopeIntervals as SlopeIntervals
+from analysis.estimators import slope_intervals as slope_intervals
 from hyperscale.errors import AnalysisError
 
-LEVEL = 0.95
 NUM_RESAMPLES = 2000
 Interval = tuple[float, float]
 
 
+class Estimate(NamedTuple):
+    """An exponent by one estimator, with its standard error."""
+
+    exponent: float
+    standard_error: float
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExponentInterval:
-    """An exponent with its intervals. ``bootstrap`` is None with one seed, ``regression`` with two sizes."""
+    """An exponent with the interval that a verdict uses, and the same exponent by other roads.
+
+    ``estimate``, ``standard_error`` and ``interval`` are of the edge line (weighted where the seeds' scatter drifts
+    with N); ``narrow`` is its interval at level ``1 - 2 (1 - level)``, what two one-sided tests need. ``bootstrap``
+    (targets, then seeds; n out of n) and ``subsample`` (m out of n) are None with one seed; ``regression`` (least
+    squares on the minima), ``profile`` (the same by profile likelihood) and ``theil_sen`` are None with two sizes.
+    """
 
     estimate: float
     interval: Interval | None
@@ -36,30 +52,49 @@ class ExponentInterval:
     level: float
     num_resamples: int
     seed: int
+    standard_error: float | None = None
+    narrow: Interval | None = None
+    subsample: Interval | None = None
+    profile: Interval | None = None
+    theil_sen: Interval | None = None
+    theil_sen_exponent: float | None = None
+    weighted: bool = False
+    targets_pooled: bool = False
 
 
-def resample_fits(envelope: Envelope, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Floats:
-    """Return ``[num_resamples, 2]`` refitted (log_constant, exponent), seeds redrawn at fixed size.
+def resample_fits(
+    envelope: Envelope, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0, keep: float = 1.0
+) -> Floats:
+    """Return ``[num_resamples, 2]`` refitted (log_constant, exponent), targets and seeds redrawn at fixed size.
 
-    At each size (and target) the seeds are drawn with replacement, each bringing its best value over all
-    learning rates: a seed's trials stay together. The envelope is taken again and the line fitted again, for
-    all resamples at once. Raises `AnalysisError` where `fit_power_law` would.
+    A hierarchical bootstrap: targets are drawn with replacement, the same ones at every size, then at each size the
+    seeds of each, every seed bringing its best value over all learning rates. ``keep`` = k draws n^k of n seeds
+    (m out of n). The envelope is taken again and the line fitted again, for all resamples at once. Raises
+    `AnalysisError` where `fit_power_law` would.
     """
     fit_power_law(envelope.sizes, envelope.values)
     generator = np.random.default_rng(seed)
+    keys = list(dict.fromkeys(key for point in envelope.points for key in point.targets))
+    drawn = generator.integers(0, len(keys), size=(num_resamples, len(keys)))
     logs = np.empty((num_resamples, len(envelope.points)))
     for column, point in enumerate(envelope.points):
-        minima = [_redrawn_minimum(np.log(seeds), num_resamples, generator) for seeds in point.seed_minima]
-        logs[:, column] = np.max(minima, axis=0)
+        minima = np.full((num_resamples, len(keys), len(keys)), -np.inf)  # [resamples, draws, targets]
+        for key, seeds in zip(point.targets, point.seed_minima, strict=True):
+            for draw in range(len(keys)):
+                minima[:, draw, keys.index(key)] = _redrawn_minimum(np.log(seeds), num_resamples, generator, keep)
+        chosen = np.take_along_axis(minima, drawn[..., None], axis=2)[..., 0].max(axis=1)
+        # A draw of targets none of which finished here takes the point as it is.
+        logs[:, column] = np.where(np.isfinite(chosen), chosen, math.log(point.value))
     x = np.log(np.asarray(envelope.sizes))
     centred = x - x.mean()
     slopes = logs @ centred / (centred @ centred)
     return np.stack([logs.mean(axis=1) - slopes * x.mean(), -slopes], axis=1)
 
 
-def _redrawn_minimum(values: Floats, num_resamples: int, generator: np.random.Generator) -> Floats:
-    """Return ``[num_resamples]`` minima of n-out-of-n resamples of ``values``."""
-    draws = generator.integers(0, len(values), size=(num_resamples, len(values)))
+def _redrawn_minimum(values: Floats, num_resamples: int, generator: np.random.Generator, keep: float) -> Floats:
+    """Return ``[num_resamples]`` minima of resamples of ``values``, ``len(values) ** keep`` in each."""
+    size = max(1, round(len(values) ** keep))
+    draws = generator.integers(0, len(values), size=(num_resamples, size))
     minima: Floats = values[draws].min(axis=1)
     return minima
 
@@ -72,27 +107,75 @@ def regression_interval(fit: PowerLawFit, *, level: float = LEVEL) -> Interval |
     return fit.exponent - half, fit.exponent + half
 
 
+def profile_interval(fit: PowerLawFit, *, level: float = LEVEL) -> Interval | None:
+    """Return the exponents whose profile likelihood is within the chi-squared limit of the best, or None.
+
+    With normal scatter the profile is ``-n/2 log RSS(s)`` and ``RSS(s) = RSS + spread (s - exponent)^2``, so the
+    limits are ``exponent -+ sqrt(RSS / spread (exp(chi2_1 / n) - 1))``.
+    """
+    if fit.residual_std is None:
+        return None
+    growth = math.expm1(float(stats.chi2.ppf(level, 1)) / fit.num_points)
+    half = fit.residual_std * math.sqrt((fit.num_points - 2) * growth / fit.spread)
+    return fit.exponent - half, fit.exponent + half
+
+
+def subsample_interval(
+    envelope: Envelope, *, level: float = LEVEL, num_resamples: int = NUM_RESAMPLES, seed: int = 0
+) -> Interval | None:
+    """Return the m-out-of-n interval, m = n^(2/3) of the seeds, or None with fewer than three seeds.
+
+    The minimum of n values nears the edge like 1/n, so deviations of resampled slopes about their mean are scaled
+    by m/n before they are turned about the estimate (Bickel, Goetze and van Zwet 1997).
+    """
+    if envelope.num_seeds < 3:
+        return None
+    draws = resample_fits(envelope, num_resamples=num_resamples, seed=seed, keep=2 / 3)[:, 1]
+    low, high = np.quantile(draws - draws.mean(), [0.5 - level / 2, 0.5 + level / 2])
+    ratio = max(1, round(envelope.num_seeds ** (2 / 3))) / envelope.num_seeds
+    exponent = fit_power_law(envelope.sizes, envelope.values).exponent
+    return exponent - ratio * float(high), exponent - ratio * float(low)
+
+
 def exponent_interval(
     envelope: Envelope, *, level: float = LEVEL, num_resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> ExponentInterval:
-    """Return the exponent of the envelope with both intervals and their hull."""
+    """Return the exponent of the envelope with the verdict's interval and all others beside it."""
     fit = fit_power_law(envelope.sizes, envelope.values)
+    x, logs = np.log(np.asarray(envelope.sizes)), envelope.log_seed_minima()
+    series = envelope_series(x, logs)
+    edge = slope_intervals(x, series.edge, level, seed_variance=series.seed_variance)
+    narrow = slope_intervals(x, series.edge, 2 * level - 1, seed_variance=series.seed_variance)
     bootstrap: Interval | None = None
     if envelope.num_seeds > 1:
         exponents = resample_fits(envelope, num_resamples=num_resamples, seed=seed)[:, 1]
         low, high = np.quantile(exponents, [0.5 - level / 2, 0.5 + level / 2])
         bootstrap = (float(low), float(high))
-    regression = regression_interval(fit, level=level)
+    enough = fit.num_points > 2
+    robust = stats.theilslopes(np.log(envelope.values), x, level) if enough else None
     return ExponentInterval(
-        estimate=fit.exponent,
+        estimate=-float(edge.slope),
         # With two sizes no interval can speak of the lack of fit, so none is reported.
-        interval=hull(bootstrap, regression) if regression is not None else None,
+        interval=_negated(edge) if enough else None,
         bootstrap=bootstrap,
-        regression=regression,
+        regression=regression_interval(fit, level=level),
         level=level,
         num_resamples=num_resamples,
         seed=seed,
+        standard_error=float(edge.standard_error) if enough else None,
+        narrow=_negated(narrow) if enough else None,
+        subsample=subsample_interval(envelope, level=level, num_resamples=num_resamples, seed=seed),
+        profile=profile_interval(fit, level=level),
+        theil_sen=None if robust is None else (-float(robust.high_slope), -float(robust.low_slope)),
+        theil_sen_exponent=None if robust is None else -float(robust.slope),
+        weighted=bool(np.ptp(series.seed_variance) > 0),
+        targets_pooled=bool(series.pooled) and logs.shape[1] > 1,
     )
+
+
+def _negated(found: SlopeIntervals) -> Interval:
+    """Return the interval of the exponent, which is minus the slope."""
+    return -float(found.high), -float(found.low)
 
 
 def hull(*intervals: Interval | None) -> Interval | None:
@@ -104,16 +187,19 @@ def hull(*intervals: Interval | None) -> Interval | None:
 def fit_band(
     envelope: Envelope, sizes: Sequence[float] | Floats, *, level: float = LEVEL, seed: int = 0
 ) -> tuple[Floats, Floats]:
-    """Return the pointwise band (low, high) of the fitted values at ``sizes``: the hull of both sources."""
+    """Return the pointwise band (low, high) of the fitted values at ``sizes``: the t-band of the line.
+
+    With two sizes, where nothing is known of the scatter about the line, it is the band of redrawn seeds.
+    """
     fit = fit_power_law(envelope.sizes, envelope.values)
     logs = np.log(np.asarray(sizes, dtype=np.float64))
-    draws = resample_fits(envelope, seed=seed)
-    low, high = np.quantile(draws[:, :1] - draws[:, 1:] * logs, [0.5 - level / 2, 0.5 + level / 2], axis=0)
     centre, standard_error = np.log(fit.predict(sizes)), fit.standard_error_at(sizes)
-    if standard_error is not None:
-        half = float(stats.t.ppf(0.5 + level / 2, fit.num_points - 2)) * standard_error
-        low, high = np.minimum(low, centre - half), np.maximum(high, centre + half)
-    return np.exp(low), np.exp(high)
+    if standard_error is None:
+        draws = resample_fits(envelope, seed=seed)
+        low, high = np.quantile(draws[:, :1] - draws[:, 1:] * logs, [0.5 - level / 2, 0.5 + level / 2], axis=0)
+        return np.exp(low), np.exp(high)
+    half = float(stats.t.ppf(0.5 + level / 2, fit.num_points - 2)) * standard_error
+    return np.exp(centre - half), np.exp(centre + half)
 
 
 def mean_interval(values: Sequence[float] | Floats, *, level: float = LEVEL) -> tuple[float, Interval | None]:
