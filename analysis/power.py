@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.comparisons import is_size
 from analysis.designs import Design, budget_note, study_design, value_codes
 from analysis.envelope import Envelope
 from analysis.noise import Noise, measure_noise
+from analysis.pairing import is_size
 from analysis.questions import (
     MonotoneQuestion,
     OrderingQuestion,

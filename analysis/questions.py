@@ -14,10 +14,10 @@ from typing import Protocol
 import numpy as np
 
 from analysis.checks import MIN_OCTAVES, MIN_SIZES, TOLERANCE
-from analysis.comparisons import is_size
 from analysis.curves import Floats
 from analysis.designs import Design
 from analysis.noise import Noise
+from analysis.pairing import is_size
 from analysis.replicates import (
     Chance,
     Draws,
