@@ -7,17 +7,21 @@ model carries the verdict alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from analysis.curves import FitStatus
 from analysis.envelope import Envelope
-from analysis.estimators import envelope_series, slope_intervals
+from analysis.estimators import envelope_series
 from analysis.fitting import MODELS, fit_curve
 from analysis.losses import Loss
-from analysis.uncertainty import Interval
+from analysis.power import ClaimPower
+from analysis.rates import edge_exponents
+from analysis.uncertainty import ExponentInterval, Interval
 from analysis.verdicts import Verdict
 from hyperscale.errors import AnalysisError
 
@@ -59,6 +63,7 @@ class Evidence:
     seed_residuals: tuple[tuple[float, ...], ...] = ()
     local_slopes: tuple[LocalSlope, ...] = ()
     sensitivity: tuple[Sensitivity, ...] = ()
+    power: ClaimPower | None = None
 
     @property
     def stable(self) -> bool | None:
@@ -69,12 +74,23 @@ class Evidence:
         others = [row.interval for row in self.sensitivity[1:] if row.interval is not None]
         return all(other[0] <= high and other[1] >= low for other in others)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data for ``report.json``."""
+        return {
+            "sentence": self.sentence,
+            "stable": self.stable,
+            "residuals": [[size, value] for size, value in zip(self.sizes, self.residuals, strict=True)],
+            "local_slopes": [asdict(slope) for slope in self.local_slopes],
+            "sensitivity": [asdict(row) for row in self.sensitivity],
+            "power": None if self.power is None else self.power.to_json(),
+        }
 
-def gather_evidence(verdict: Verdict) -> Evidence:
-    """Return the evidence behind a verdict; for claims that are no rates it is the sentence alone."""
+
+def gather_evidence(verdict: Verdict, power: ClaimPower | None = None) -> Evidence:
+    """Return the evidence behind a verdict; for claims that are no rates it is a sentence and the power."""
     envelope = verdict.envelope
     if envelope is None or verdict.fit is None or verdict.uncertainty is None:
-        return Evidence(sentence=describe_verdict(verdict))
+        return Evidence(sentence=describe_verdict(verdict), power=power)
     fitted = np.log(verdict.fit.predict(envelope.sizes))
     seeds = tuple(
         tuple(math.log(value) - centre for target in point.seed_minima for value in target)
@@ -86,7 +102,12 @@ def gather_evidence(verdict: Verdict) -> Evidence:
         residuals=tuple(float(r) for r in np.log(envelope.values) - fitted),
         seed_residuals=seeds,
         local_slopes=tuple(find_local_slopes(envelope, verdict.fit.residual_std)),
-        sensitivity=(*_windows(verdict, envelope), *_estimators(verdict), *_models(envelope)),
+        sensitivity=(
+            *_windows(verdict.uncertainty, envelope),
+            *_estimators(verdict.uncertainty, verdict.fit.exponent),
+            *_models(envelope),
+        ),
+        power=power,
     )
 
 
@@ -114,8 +135,6 @@ def find_local_slopes(envelope: Envelope, scatter: float | None) -> Iterator[Loc
     The interval takes the scatter about the whole line with its n - 2 degrees of freedom: three points alone would
     leave one.
     """
-    from scipy import stats
-
     x, y = np.log(np.asarray(envelope.sizes)), np.log(np.asarray(envelope.values))
     for first in range(len(x) - MIN_WINDOW + 1):
         last = max(first + MIN_WINDOW - 1, int(np.searchsorted(x, x[first] + _WINDOW_OCTAVES * math.log(2) + 1e-9)) - 1)
@@ -141,21 +160,14 @@ def find_local_slopes(envelope: Envelope, scatter: float | None) -> Iterator[Loc
 def edge_exponent(envelope: Envelope) -> tuple[float, Interval | None]:
     """Return the exponent and interval that a verdict would use for this envelope."""
     x = np.log(np.asarray(envelope.sizes))
-    series = envelope_series(x, envelope.log_seed_minima())
-    found = slope_intervals(x, series.edge, seed_variance=series.seed_variance)
+    found = edge_exponents(x, envelope_series(x, envelope.log_seed_minima()))
     known = len(x) >= MIN_WINDOW and bool(np.isfinite(found.standard_error))
-    return -float(found.slope), (-float(found.high), -float(found.low)) if known else None
+    return float(found.slope), (float(found.low), float(found.high)) if known else None
 
 
-def _windows(verdict: Verdict, envelope: Envelope) -> Iterator[Sensitivity]:
-    """Yield the exponent over all sizes, without the smallest or the largest two, and over each half."""
-    assert verdict.uncertainty is not None
-    yield Sensitivity(
-        kind="window",
-        choice="all sizes (the verdict's)",
-        estimate=verdict.uncertainty.estimate,
-        interval=verdict.uncertainty.interval,
-    )
+def _windows(sure: ExponentInterval, envelope: Envelope) -> Iterator[Sensitivity]:
+    """Yield the exponent over all sizes, without the smallest, without the largest, and over each half."""
+    yield Sensitivity(kind="window", choice="all sizes (the verdict's)", estimate=sure.estimate, interval=sure.interval)
     n = len(envelope.points)
     middle = (n + 1) // 2
     windows = (
@@ -165,25 +177,26 @@ def _windows(verdict: Verdict, envelope: Envelope) -> Iterator[Sensitivity]:
         ("larger half", range(n - middle, n)),
     )
     for choice, kept in windows:
-        if len(kept) >= MIN_WINDOW and len(kept) < n:
+        if MIN_WINDOW <= len(kept) < n:
             part = replace(envelope, points=tuple(envelope.points[i] for i in kept))
             estimate, interval = edge_exponent(part)
             yield Sensitivity(kind="window", choice=choice, estimate=estimate, interval=interval)
 
 
-def _estimators(verdict: Verdict) -> Iterator[Sensitivity]:
-    """Yield the exponent by the other estimators of the same envelope."""
-    sure, fit = verdict.uncertainty, verdict.fit
-    assert sure is not None
-    assert fit is not None
-    rows: Sequence[tuple[str, float | None, Interval | None]] = (
-        ("minimum, least squares", fit.exponent, sure.regression),
-        ("minimum, seeds redrawn", fit.exponent if sure.bootstrap else None, sure.bootstrap),
-        ("Theil–Sen", sure.theil_sen_exponent, sure.theil_sen),
-    )
-    for choice, estimate, interval in rows:
-        if estimate is not None:
-            yield Sensitivity(kind="estimator", choice=choice, estimate=estimate, interval=interval)
+def _estimators(sure: ExponentInterval, minimum: float) -> Iterator[Sensitivity]:
+    """Yield the exponent by the other estimators of the same envelope; normal intervals where they give errors only."""
+    yield Sensitivity(kind="estimator", choice="minimum", estimate=minimum, interval=sure.regression)
+    for name, found in sure.estimates.items():
+        if name != "minimum":
+            half = 1.96 * found.standard_error
+            interval = (found.exponent - half, found.exponent + half)
+            yield Sensitivity(kind="estimator", choice=name, estimate=found.exponent, interval=interval)
+    if sure.theil_sen_exponent is not None:
+        yield Sensitivity(
+            kind="estimator", choice="Theil–Sen", estimate=sure.theil_sen_exponent, interval=sure.theil_sen
+        )
+    if sure.bootstrap is not None:
+        yield Sensitivity(kind="estimator", choice="seeds redrawn", estimate=minimum, interval=sure.bootstrap)
 
 
 def _models(envelope: Envelope) -> Iterator[Sensitivity]:
