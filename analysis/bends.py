@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import expit, logit, logsumexp, softmax
 
 from analysis.models import CurveModel, Expansion, Floats, Sample, bounded_exp, rough_slope, solve_linear
@@ -97,6 +98,14 @@ class PowerTerms(CurveModel):
                 if abs(part[2 + term.power + 3 * k]) > _SATURATED:
                     return "a break lies at the end of the data. Add sizes beyond it, or use a model with fewer breaks."
         return ""
+
+    def settled(self, theta: Floats) -> NDArray[np.bool_]:
+        """Return which parameters are widths at a bound: a corner has an exponent on either side all the same."""
+        widths = np.concatenate(
+            [[False] * (1 + term.power) + [False, False, True] * term.num_breaks for term in self.terms]
+        ).astype(np.bool_)
+        found: NDArray[np.bool_] = widths & (np.abs(theta) > _SATURATED)
+        return found
 
     def starts(self, sample: Sample, response: Floats, num_starts: int, generator: np.random.Generator) -> Floats:
         """Return places found by solving for the constants at drawn exponents, floors and breaks."""

@@ -66,19 +66,45 @@ class Evidence:
     power: ClaimPower | None = None
 
     @property
-    def stable(self) -> bool | None:
-        """Whether no choice's whole interval lies outside the verdict's; None where there is nothing to compare."""
-        if not self.sensitivity or self.sensitivity[0].interval is None:
+    def outside(self) -> tuple[str, ...] | None:
+        """The choices whose whole interval lies outside the verdict's; None where there is nothing to compare."""
+        if len(self.sensitivity) < 2 or self.sensitivity[0].interval is None:
             return None
         low, high = self.sensitivity[0].interval
-        others = [row.interval for row in self.sensitivity[1:] if row.interval is not None]
-        return all(other[0] <= high and other[1] >= low for other in others)
+        others = [row for row in self.sensitivity[1:] if row.interval is not None]
+        return tuple(row.choice for row in others if row.interval and (row.interval[1] < low or row.interval[0] > high))
+
+    @property
+    def stability_text(self) -> str:
+        """Whether the exponent hangs on a choice of window, estimator or model, in a sentence."""
+        outside = self.outside
+        if outside is None:
+            return ""
+        if not outside:
+            return "No other window, estimator or model that the data allow has its whole interval elsewhere."
+        return f"The exponent hangs on choices: the whole interval lies elsewhere for {', '.join(outside)}."
+
+    @property
+    def power_text(self) -> str:
+        """How often studies like this one decide, and what would make it so, in two sentences."""
+        power = self.power
+        if power is None or power.worst is None or power.obstacle:
+            return ""
+        worst = power.worst
+        noise = f", {power.noise.summary}" if power.noise is not None else ""
+        text = (
+            f"Simulated studies of this size{noise}, decide rightly in {100 * worst.decisive:.0f} % if {worst.truth}."
+        )
+        if power.enough:
+            return text
+        return f"{text} For 90 %: {power.advice}."
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for ``report.json``."""
         return {
             "sentence": self.sentence,
-            "stable": self.stable,
+            "outside": self.outside,
+            "stability": self.stability_text,
             "residuals": [[size, value] for size, value in zip(self.sizes, self.residuals, strict=True)],
             "local_slopes": [asdict(slope) for slope in self.local_slopes],
             "sensitivity": [asdict(row) for row in self.sensitivity],

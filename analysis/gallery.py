@@ -13,6 +13,8 @@ import pandas as pd
 
 from analysis import figures, sweeps
 from analysis.envelope import Envelope
+from analysis.evidence import Evidence
+from analysis.evidence_figures import plot_evidence
 from analysis.palette import drawing, label, save
 from analysis.table import metric_columns, setting_columns
 from analysis.verdicts import Verdict
@@ -24,6 +26,12 @@ _SCALING_CAPTION = (
     "at each size. Thin line and band: the fitted power law with its 95 % band. Triangles: the slopes that "
     "the theorems name, to be compared with the curve of the same colour; O is a rate the method should "
     "reach, Ω one that no network of the kind can beat on the hardest target."
+)
+_EVIDENCE_CAPTION = (
+    "Envelope and fit: the smallest value at each size with its power law and 95 % band; dashed, the theorem's slope "
+    "through the middle of the data. Residuals: that value less the fit, in natural logs; grey, every seed's best. "
+    "Local exponents: over windows of about two octaves; shaded, the interval of all sizes. Sensitivity: the exponent "
+    "by other windows, estimators and models; where a model has no estimate, why."
 )
 _FOREST_CAPTION = (
     "Thick: the 95 % interval that the verdict uses (scatter about the line through the envelope's edge; raised by "
@@ -94,6 +102,16 @@ def draw_all(
             drawn.append(_keep(figure, folder, "sweep", title, _SWEEP_CAPTION))
     drawn += _draw_curves(records, folder, "num_params_primary" if kinds else column, metrics)
     return drawn
+
+
+def draw_evidence(verdict: Verdict, evidence: Evidence, number: int, folder: Path) -> Drawn | None:
+    """Draw the evidence behind claim ``number``; None where it is no rate or nothing could be fitted."""
+    if not evidence.sizes:
+        return None
+    name = f"evidence-{number}"
+    with drawing(name):
+        figure = plot_evidence(verdict, evidence)
+        return _keep(figure, folder, name, f"Evidence: {verdict.claim}", _EVIDENCE_CAPTION)
 
 
 def _sweeps(claims: Sequence[Any]) -> bool:

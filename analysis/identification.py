@@ -42,11 +42,11 @@ def judge(
 
 def _loose_direction(model: CurveModel, theta: Floats, sample: Sample) -> str:
     """Return which parameters the data leave free together, or an empty text."""
-    jacobian = model.expand(theta[None], sample).jacobian[0]
+    free = ~model.settled(theta)
+    jacobian = model.expand(theta[None], sample).jacobian[0][:, free]
     norms = np.linalg.norm(jacobian, axis=0)
     if (norms == 0).any():
-        name = model.parameters[int(np.argmin(norms))]
-        return f"the data do not touch the parameter {name} at all: add sizes, or use a simpler model."
+        return "the data do not touch one of the parameters at all: add sizes, or use a simpler model."
     if np.linalg.eigvalsh((jacobian / norms).T @ (jacobian / norms))[0] > 1e-9:
         return ""
     return "some parameters trade off against each other without changing the fit: add sizes, or use a simpler model."

@@ -103,6 +103,10 @@ class CurveModel(ABC):
         """Return what bound one fit ``[parameters]`` lies at, with the remedy, or an empty text."""
         return ""
 
+    def settled(self, theta: Floats) -> NDArray[np.bool_]:
+        """Return which parameters of one fit lie at a harmless bound (a corner's width), ``[parameters]``."""
+        return np.zeros(len(theta), dtype=np.bool_)
+
     def predict(self, theta: Floats, sample: Sample, sizes: Floats) -> Floats:
         """Return log y at ``sizes [points, inputs]``, ``[fits, points]``."""
         return self.expand(theta, sample.at(sizes)).value + sample.mean_response

@@ -17,9 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from analysis.curves import Floats, fit_power_law
-from analysis.envelope import Envelope
+from analysis.envelope import Envelope, build_envelope
+from hyperscale.claims import Claim, Ordering, ScalingRate, is_error
 from hyperscale.errors import AnalysisError
 
 DEFAULT_EXCESS = 0.4
@@ -101,3 +103,16 @@ def _lack_of_fit(envelope: Envelope, excess: float) -> float | None:
         return None
     seeds = np.mean([len(seeds) for point in points for seeds in point.seed_minima])
     return math.sqrt(max(0.0, std**2 - float(excess / seeds) ** 2))
+
+
+def pilot_envelopes(claim: Claim, table: pd.DataFrame) -> list[Envelope]:
+    """Return the envelopes of a claim's methods in the trials that are there, from which `measure_noise` learns.
+
+    None for claims whose metric is no error, and where columns are missing.
+    """
+    if not isinstance(claim, ScalingRate | Ordering) or not is_error(claim.metric):
+        return []
+    if any(name not in table.columns for name in ("method", "status", *claim.columns)):
+        return []
+    metric, size = claim.columns
+    return [build_envelope(table, method=method, metric=metric, size=size) for method in claim.methods]

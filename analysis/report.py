@@ -3,44 +3,30 @@
 from __future__ import annotations
 
 import json
-import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import numpy as np
 import pandas as pd
-from markupsafe import Markup, escape
 
 from analysis import figures
 from analysis.calibration import trials_for, without_calibration
 from analysis.checks import check
-from analysis.curves import FitStatus, fit_power_law
 from analysis.envelope import Envelope, build_envelopes
-from analysis.gallery import Drawn, draw_all, shown_metrics
-from analysis.palette import label
-from analysis.summary import (
-    count_trials,
-    describe,
-    duration,
-    gather_provenance,
-    partial_notice,
-    setting_rows,
-    troubles,
-)
+from analysis.evidence import Evidence, gather_evidence
+from analysis.gallery import draw_all, draw_evidence, shown_metrics
+from analysis.noise import pilot_envelopes
+from analysis.page import render_page
+from analysis.power import study_power
+from analysis.report_data import curve_data, strict, verdict_data
+from analysis.summary import count_trials, gather_provenance, setting_rows, troubles
 from analysis.table import build_table
-from analysis.uncertainty import exponent_interval
 from analysis.verdicts import Verdict
 from hyperscale.claims import Ordering, ScalingRate, Separation
 from hyperscale.errors import AnalysisError
-from hyperscale.study import StudyFile
+from hyperscale.study import Study, StudyFile
 from hyperscale.trial import TrialRecord
-
-MAX_SETTING_ROWS = 240
-_POWER = re.compile(r"\^(?:\((-?[\w./ ]+)\)|(-?\d+(?:[./]\d+)?))")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,27 +57,30 @@ def write_report(
     study, folder = study_file.study, Path(out_dir)
     table = build_table(records)
     verdicts = tuple(check(claim, trials_for(claim, table, study.claims)) for claim in study.claims)
+    judged = list(zip(verdicts, _evidence(study, table, verdicts), strict=True))
     envelopes = _envelopes(study_file, table)
     counts = count_trials([trial.digest for trial in study.trials()], records)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         drawn = draw_all(study_file, records, table, verdicts, envelopes, folder / "figures")
+        behind = [draw_evidence(v, e, n, folder / "figures") for n, (v, e) in enumerate(judged, 1)]
         columns, rows = setting_rows(table, records, shown_metrics(study_file, records))
         data = {
             "study": study.name,
             "headline": study_file.headline,
             **counts,
-            "verdicts": [_verdict_data(verdict) for verdict in verdicts],
-            "curves": [_curve_data(envelope) for envelope in envelopes],
+            "verdicts": [verdict_data(verdict, evidence) for verdict, evidence in judged],
+            "curves": [curve_data(envelope) for envelope in envelopes],
             "troubles": troubles(records),
             "settings": rows,
-            "figures": [figure.name for figure in drawn],
+            "figures": [figure.name for figure in [*drawn, *behind] if figure is not None],
             "provenance": {**gather_provenance(records, command), **(provenance or {})},
         }
-        strict = _strict(data)
-        text = json.dumps(strict, indent=2, allow_nan=False, ensure_ascii=False)
+        plain = strict(data)
+        text = json.dumps(plain, indent=2, allow_nan=False, ensure_ascii=False)
         (folder / "report.json").write_text(text + "\n", encoding="utf-8")
-        page = _render(study_file, strict, verdicts, drawn, columns)
+        shown = [(*pair, figure) for pair, figure in zip(judged, behind, strict=True)]
+        page = render_page(study_file, plain, shown, drawn, columns)
         (folder / "report.html").write_text(page, encoding="utf-8")
     except OSError as problem:
         raise AnalysisError(
@@ -102,7 +91,7 @@ def write_report(
         html=folder / "report.html",
         json=folder / "report.json",
         verdicts=verdicts,
-        data=strict,
+        data=plain,
     )
 
 
@@ -123,145 +112,9 @@ def _envelopes(study_file: StudyFile, table: pd.DataFrame) -> list[Envelope]:
     return found
 
 
-def _verdict_data(verdict: Verdict) -> dict[str, Any]:
-    uncertainty = verdict.uncertainty
-    return {
-        "claim": verdict.claim,
-        "theorem": verdict.theorem,
-        "verdict": verdict.verdict,
-        "reason": verdict.reason,
-        "estimate": verdict.estimate,
-        "interval": verdict.interval,
-        "predicted": verdict.predicted,
-        "kind": verdict.kind,
-        "cause": str(verdict.cause),
-        "quantity": verdict.quantity,
-        "expectation": verdict.expectation,
-        "methods": verdict.methods,
-        "metric": verdict.metric,
-        "statement": verdict.statement,
-        "conditions": verdict.conditions,
-        "notes": verdict.notes,
-        "bootstrap_interval": uncertainty.bootstrap if uncertainty else None,
-        "regression_interval": uncertainty.regression if uncertainty else None,
-    }
-
-
-def _curve_data(envelope: Envelope) -> dict[str, Any]:
-    """Return an envelope with its fit; where none exists the numbers are null and the remedy says why."""
-    data: dict[str, Any] = {
-        "method": envelope.method,
-        "metric": envelope.metric,
-        "size": envelope.size,
-        "exponent": None,
-        "interval": None,
-        "bootstrap_interval": None,
-        "regression_interval": None,
-        "log_constant": None,
-        "octaves": None,
-        "residual_std": None,
-        "status": str(FitStatus.NOT_IDENTIFIED),
-        "remedy": "",
-        "estimator": "",
-    }
-    try:
-        fit = fit_power_law(envelope.sizes, envelope.values)
-        sure = exponent_interval(envelope)
-        data |= {
-            "exponent": fit.exponent,
-            "interval": sure.interval,
-            "bootstrap_interval": sure.bootstrap,
-            "regression_interval": sure.regression,
-            "log_constant": fit.log_constant,
-            "octaves": fit.octaves,
-            "residual_std": fit.residual_std,
-            "status": str(fit.status),
-            "remedy": fit.remedy,
-            "estimator": fit.estimator,
-        }
-    except AnalysisError as problem:
-        data["remedy"] = str(problem)
-    points = [
-        {
-            "size": p.size,
-            "value": p.value,
-            "digest": p.digest,
-            "seed": p.seed,
-            "lr": p.lr,
-            "spent": p.num_spent,
-            "finished": p.num_finished,
-        }
-        for p in envelope.points
-    ]
-    return data | {
-        "points": points,
-        "equal_budget": envelope.equal_budget,
-        "budget_note": envelope.budget_note,
-        "monotonicity_note": envelope.monotonicity_note,
-        "pooled_note": envelope.pooled_note,
-    }
-
-
-def _strict(value: Any) -> Any:
-    """Return plain JSON data in which whatever is not a finite number or a text is null."""
-    if isinstance(value, Mapping):
-        return {str(key): _strict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | np.ndarray):
-        return [_strict(item) for item in value]
-    if value is None or value is pd.NA or isinstance(value, str | bool):
-        return None if value is pd.NA else value
-    if isinstance(value, np.bool_):
-        return bool(value)
-    if isinstance(value, int | np.integer):
-        return int(value)
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
-    return str(value)
-
-
-def number(value: Any) -> str:
-    """Return a number for a table: three significant digits, whole numbers whole, a dash where missing."""
-    if value is None or isinstance(value, bool | str):
-        return "–" if value is None else str(value)
-    if isinstance(value, int) or (float(value).is_integer() and abs(value) < 1e9):
-        text = f"{int(value):,}".replace(",", "\u202f")
-    else:
-        text = f"{value:#.3g}" if 1e-4 <= abs(value) < 1000 else f"{value:.3g}"
-    return text.rstrip(".").replace("-", "−")
-
-
-def powers(text: str) -> Markup:
-    """Return the text as HTML with ``N^-1`` set as a power."""
-    raised = _POWER.sub(lambda found: f"<sup>{found[1] or found[2]}</sup>", str(escape(text)))
-    return Markup(raised.replace("<sup>-", "<sup>−"))
-
-
-def _render(
-    study_file: StudyFile,
-    data: Mapping[str, Any],
-    verdicts: Sequence[Verdict],
-    drawn: Sequence[Drawn],
-    columns: Sequence[str],
-) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("analysis", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters.update(
-        unstopped=lambda text: text.rstrip("."), number=number, duration=duration, label=label, powers=powers
-    )
-    return environment.get_template("report.html").render(
-        data=data,
-        description=describe(study_file.description, study_file.study.name),
-        notice=partial_notice(data),
-        verdicts=verdicts,
-        figures=drawn,
-        columns=columns,
-        metric_names=[k for k in (data["settings"] or [{}])[0] if k.startswith(("best ", "median "))],
-        rows=data["settings"][:MAX_SETTING_ROWS],
-        source=study_file.source,
-        file_name=study_file.path.name,
-    )
+def _evidence(study: Study, table: pd.DataFrame, verdicts: Sequence[Verdict]) -> list[Evidence]:
+    """Return what stands behind each verdict, its power simulated with the scatter that the trials show."""
+    own = without_calibration(table, study.claims)
+    pilots = [pilot_envelopes(claim, own) for claim in study.claims]
+    powers = study_power(study, pilot=pilots) if len(table) else [None] * len(verdicts)
+    return [gather_evidence(verdict, power) for verdict, power in zip(verdicts, powers, strict=True)]

@@ -9,18 +9,15 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from analysis.envelope import Envelope, build_envelope
+from analysis.noise import pilot_envelopes
 from analysis.power import TARGET, study_power
 from analysis.replicates import REPLICATES
 from analysis.table import build_table
-from hyperscale.claims import Claim, Monotone, is_error
 from hyperscale.console import duration, standard_output
 from hyperscale.packing import Pack, Speed, make_packs
 from hyperscale.trial import Trial
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from hyperscale.dispatch.launch import Launch
 
 _BAR = 20
@@ -39,21 +36,10 @@ def power_data(launch: Launch) -> dict[str, Any]:
     claims = study_power(
         study,
         num_seeds=len({trial.seed for trial in launch.trials}),
-        pilot=[_pilot(claim, table) for claim in study.claims],
+        pilot=[[] if table is None else pilot_envelopes(claim, table) for claim in study.claims],
         setting_seconds=setting_seconds(launch.trials, launch.packs),
     )
     return {"target": TARGET, "replicates": REPLICATES, "claims": [claim.to_json() for claim in claims]}
-
-
-def _pilot(claim: Claim, table: pd.DataFrame | None) -> list[Envelope]:
-    """Return the envelopes of what the store already has of a claim's methods."""
-    names = ("method", "status", *claim.columns)
-    if table is None or isinstance(claim, Monotone) or not is_error(claim.columns[0]):
-        return []
-    if any(name not in table.columns for name in names):
-        return []
-    metric, size = claim.columns
-    return [build_envelope(table, method=method, metric=metric, size=size) for method in claim.methods]
 
 
 def setting_seconds(trials: Sequence[Trial], packs: Iterable[Pack]) -> dict[str, float]:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from analysis.report import number, powers, write_report
+from analysis.page import number, powers
+from analysis.report import write_report
 from analysis.summary import describe, partial_notice, troubles
 from hyperscale.claims import Monotone, Ordering, ScalingRate
 from hyperscale.errors import AnalysisError
@@ -167,7 +168,7 @@ def test_page_shows_verdicts_before_figures_and_escapes_text(report) -> None:
 
 def test_figures_exist_in_both_forms(report) -> None:
     """Every figure named in the JSON lies in figures/ as SVG and PNG."""
-    assert report.data["figures"] == ["scaling", "exponents", "training"]
+    assert report.data["figures"] == ["scaling", "exponents", "training", "evidence-1", "evidence-2"]
     for name in report.data["figures"]:
         for ending in ("svg", "png"):
             assert (report.folder / "figures" / f"{name}.{ending}").stat().st_size > 1000
