@@ -281,7 +281,7 @@ def rotation_invariance(*, method: str | type, metric: str = "rotation_shift", r
         ceiling=rounding,
         theorem=f"Cor. 1, {PAPER}",
         statement="Joint rotations of (x, x') and of (z, z') leave the NNGP kernel unchanged.",
-        conditions=("The kernel is the limit (the closed form); a draw at finite width does change.",),
+        conditions=("The kernel is the limit (the closed form); a draw at finite width is not invariant.",),
     )
 
 
