@@ -57,7 +57,7 @@ def _judge_each(claim: Ceiling, rows: pd.DataFrame, ratios: pd.Series) -> Verdic
             f"none of {len(ratios)} trials exceeds the bound, so at most {share:.2g} of such trials do (95 %). What "
             "was not found is not excluded.",
         )
-    return replace(verdict, estimate=float(ratios.max()), interval=(float(ratios.min()), float(ratios.max())))
+    return replace(verdict, estimate=float(ratios.max()))
 
 
 def _judge_mean(claim: Ceiling, rows: pd.DataFrame, ratios: pd.Series) -> Verdict:

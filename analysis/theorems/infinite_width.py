@@ -10,7 +10,8 @@ grow; at finite width the slopes are 0.2 to 0.5 shallower than the theorem's, so
 
 from __future__ import annotations
 
-from hyperscale.claims import Ceiling, Convergence, Monotone, Statistic, WidthExponent
+from hyperscale.claims import Ceiling, Convergence, Monotone, WidthExponent
+from hyperscale.draw_claims import Statistic
 from hyperscale.errors import AnalysisError
 
 PAPER = "Littwin et al. (2020)"
