@@ -15,6 +15,7 @@ from scipy import stats
 
 from analysis.curves import Floats
 from analysis.envelope import target_key
+from analysis.pairing import selected_draws
 from analysis.slopes import Estimate, mean_of, slope_of_line, slope_weights, sum_of
 from analysis.uncertainty import Interval, hull
 from analysis.verdicts import Cause, Verdict, inconclusive
@@ -33,14 +34,23 @@ MISFIT = 0.01
 _EXPONENTS = np.linspace(0.0, 4.0, 401)
 
 
-def _draws(table: pd.DataFrame, method: str, along: str, columns: tuple[str, ...]) -> list[tuple[float, Floats]]:
-    """Return for each width, rising, the draws ``[seeds, columns]``; trials of one seed and target are averaged."""
-    rows = table[(table["method"] == method) & (table["status"] == "finished")]
-    rows = rows.dropna(subset=[along, *columns])
-    data = rows[[along, *columns]].astype("float64").assign(_target=target_key(rows), seed=rows["seed"])
-    means = data.groupby([along, "_target", "seed"])[list(columns)].mean()
+def _draws(
+    claim: Convergence | WidthExponent, table: pd.DataFrame, columns: tuple[str, ...]
+) -> tuple[list[tuple[float, Floats]], tuple[str, ...]]:
+    """Return for each width, rising, the draws ``[seeds, columns]``, and notes on trials averaged or left out."""
+    rows, num_left_out = selected_draws(table, claim)
+    data = rows[[claim.along, *columns]].astype("float64").assign(_target=target_key(rows), seed=rows["seed"])
+    groups = data.groupby([claim.along, "_target", "seed"])[list(columns)]
+    means, most = groups.mean(), groups.size().max() if len(data) else 1
     widths = np.unique(means.index.get_level_values(0).to_numpy(np.float64))
-    return [(float(width), means.loc[[width]].to_numpy(np.float64)) for width in widths if width > 0]
+    notes = []
+    if num_left_out:
+        notes.append(f"{num_left_out} finished trials without a finite value left out.")
+    if most > 1:
+        notes.append(
+            f"Up to {most} trials of one seed at one {claim.along} are averaged; select among them with where=."
+        )
+    return [(float(width), means.loc[[width]].to_numpy(np.float64)) for width in widths if width > 0], tuple(notes)
 
 
 def _too_few(draws: list[tuple[float, Floats]], along: str, least: int) -> str:
@@ -67,7 +77,7 @@ def check_convergence(claim: Convergence, table: pd.DataFrame) -> Verdict:
     and without a term of second order, d width^(-2 exponent), which is also used where the fit without it is bad.
     """
     columns = (claim.metric, *([claim.limit] if isinstance(claim.limit, str) else []))
-    draws = _draws(table, claim.methods[0], claim.along, columns)
+    draws, remarks = _draws(claim, table, columns)
     if missing := _too_few(draws, claim.along, MIN_DRAWS):
         return inconclusive(claim, Cause.UNDERPOWERED, missing)
     widths = np.array([width for width, _ in draws])
@@ -94,6 +104,7 @@ def check_convergence(claim: Convergence, table: pd.DataFrame) -> Verdict:
                 else []
             ),
             f"If the limit is right, the bias decays with an exponent of {decay} (claimed {claim.exponent:.3g}).",
+            *remarks,
         ),
     )
 
@@ -225,7 +236,7 @@ def check_width_exponent(claim: WidthExponent, table: pd.DataFrame) -> Verdict:
     and the scatter of the widths about the line.
     """
     columns = (claim.metric, *([claim.relative_to] if claim.relative_to else []))
-    draws = _draws(table, claim.methods[0], claim.along, columns)
+    draws, remarks = _draws(claim, table, columns)
     least = MIN_DRAWS if claim.statistic == "geometric mean" else MIN_DRAWS_OF_SPREAD
     if missing := _too_few(draws, claim.along, least):
         return inconclusive(claim, Cause.UNDERPOWERED, missing)
@@ -249,6 +260,7 @@ def check_width_exponent(claim: WidthExponent, table: pd.DataFrame) -> Verdict:
         notes=(
             f"The {claim.statistic} over the draws at each of {len(x)} values of {claim.along}; interval: the hull of "
             "the draws' spread and the scatter about a line.",
+            *remarks,
         ),
     )
 

@@ -99,6 +99,7 @@ def test_impossible_numbers_and_words_are_refused(make, words: str) -> None:
         (replace(CLAIMS[3], along="widht"), r"column 'widht', which Embedding does not have"),
         (replace(CLAIMS[4], relative_to="rsme"), r"did you mean 'rmse'\?"),
         (replace(CLAIMS[5], ceiling="sup_eror"), r"did you mean 'sup_error'\?"),
+        (replace(CLAIMS[4], where={"lrate": 1}), r"column 'lrate', which Embedding does not have"),
         ("sup_error falls", r"a claim is 'sup_error falls'; allowed: ScalingRate, .*Separation, .*Ceiling"),
     ],
 )

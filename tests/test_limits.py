@@ -12,11 +12,13 @@ from scipy import stats
 
 from analysis.checks import check
 from analysis.limits import extrapolate_bias, log_statistic
+from analysis.theorems import process_limit
 from analysis.verdicts import Cause
 from hyperscale.claims import Ceiling, Convergence, WidthExponent
 
 WIDTHS = (16, 32, 64, 128, 256)
 LIMIT = Convergence(method="K", metric="kernel", limit=1.0)
+BOUND = Ceiling(method="K", metric="kernel", ceiling="bound")
 ORDER = WidthExponent(method="K", metric="kernel", exponent=1.0, statistic="median")
 
 
@@ -82,6 +84,36 @@ def test_a_correction_of_higher_order_does_not_contradict() -> None:
     bent = check(LIMIT, draws(lambda w: 1 + 2 / w + 100 / w**2, lambda w: 0.1 + 0 * w))
     assert bent.verdict == "supported", bent.reason
     assert any("second order" in note for note in bent.notes)
+
+
+def generated_outputs(width: int, num_draws: int, generator: np.random.Generator) -> np.ndarray:
+    """Return ``[num_draws]`` products h(u) h(u') of two-layer ReLU networks whose weights have correlation 0.8.
+
+    z and z' are at an angle of 0.7 and of length sqrt(2), so that Sigma^0 is cos 0.7 off the diagonal; NTK
+    parameterisation, as in the infinite-width paper's section 2.
+    """
+    inputs = np.sqrt(2) * np.array([[1.0, 0.0], [np.cos(0.7), np.sin(0.7)]])
+    mix = np.linalg.cholesky([[1, 0.8], [0.8, 1]])
+    first = np.einsum("uk,dkwi->duwi", mix, generator.normal(size=(num_draws, 2, width, 2)))
+    hidden = np.sqrt(2) * np.maximum(np.einsum("duwi,ui->duw", first, inputs) / np.sqrt(2), 0)
+    second = np.einsum("uk,dkw->duw", mix, generator.normal(size=(num_draws, 2, width)))
+    outputs = (second * hidden).sum(axis=2) / np.sqrt(width)
+    return outputs[:, 0] * outputs[:, 1]
+
+
+def test_the_nngp_kernel_of_generated_networks() -> None:
+    """Thm. 2 on real draws: the output covariance tends to Lambda^2 = S Sigma^1 and not to Sigma^1."""
+    generator = np.random.default_rng(0)
+    widths = (8, 16, 32, 64)
+    values = [generated_outputs(w, 24000, generator).reshape(40, -1).mean(axis=1) for w in widths]
+    index = pd.MultiIndex.from_product([widths, range(40)], names=["width", "seed"]).to_frame(index=False)
+    table = index.assign(method="K", status="finished", output_covariance=np.concatenate(values))
+    c = 0.8 * np.cos(0.7)
+    hidden = (c * (np.pi - np.arccos(c)) + np.sqrt(1 - c**2)) / np.pi
+    right = check(process_limit(limit=0.8 * hidden, method="K"), table)
+    assert right.verdict == "supported", right.reason
+    wrong = check(process_limit(limit=hidden, method="K"), table)
+    assert wrong.verdict == "contradicted", wrong.reason
 
 
 def test_a_large_bias_at_the_largest_width_is_said() -> None:
@@ -154,6 +186,21 @@ def test_the_difference_of_two_slopes() -> None:
     assert verdict.interval[1] - verdict.interval[0] < 0.2
 
 
+def test_a_selection_keeps_the_settings_that_the_claim_speaks_of() -> None:
+    """Trials of another depth are kept out by ``where``; pooled without it, that is said; so are missing numbers."""
+    both = pd.concat([powers(1.0).assign(primary_depth=1), powers(0.0, rng=1).assign(primary_depth=2)])
+    chosen = check(replace(ORDER, where={"primary_depth": 1}), both)
+    assert chosen.verdict == "supported", chosen.reason
+    assert chosen.claim.endswith("width^-1, primary_depth = 1")
+    assert check(ORDER, both).notes[-1].startswith("Up to 2 trials of one seed at one width are averaged")
+    assert check(replace(ORDER, where={"primary_depth": 3}), both).verdict == "inconclusive"
+    holes = powers(1.0)
+    holes.loc[[3, 70], "kernel"] = [np.nan, np.inf]
+    assert check(ORDER, holes).notes[-1] == "2 finished trials without a finite value left out."
+    kept = check(replace(BOUND, where=(("primary_depth", 1),)), both.assign(kernel=1.0, bound=1e9))
+    assert "none of 300 trials" in kept.reason
+
+
 @pytest.mark.parametrize(
     ("table", "cause"),
     [
@@ -186,7 +233,6 @@ def test_the_error_of_a_log_median() -> None:
     assert found.standard_error == pytest.approx(np.sqrt(np.pi / 2 / 4000), rel=0.15)
 
 
-BOUND = Ceiling(method="K", metric="kernel", ceiling="bound")
 CLOSER = replace(BOUND, always=False)
 
 
