@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.envelope import target_key
+from analysis.pairing import selected_draws
 from analysis.slopes import mean_of
 from analysis.verdicts import Cause, Verdict, inconclusive
 from hyperscale.claims import Ceiling
@@ -20,8 +21,7 @@ MIN_TRIALS = 5
 
 def check_ceiling(claim: Ceiling, table: pd.DataFrame) -> Verdict:
     """Judge ``metric <= ceiling`` trial by trial, or the mean over seeds of log(metric / ceiling) < 0."""
-    rows = table[(table["method"] == claim.methods[0]) & (table["status"] == "finished")]
-    rows = rows.dropna(subset=list(claim.columns))
+    rows, num_left_out = selected_draws(table, claim)
     if rows.empty:
         return inconclusive(claim, Cause.NO_DATA, f"no finished trial has {' and '.join(claim.columns)}.")
     values = rows[claim.metric].to_numpy(np.float64)
@@ -34,7 +34,9 @@ def check_ceiling(claim: Ceiling, table: pd.DataFrame) -> Verdict:
         text = f"{claim.metric} or its ceiling is negative, or the ceiling 0"
         return inconclusive(claim, Cause.NOT_IDENTIFIED, f"{text}: no ratio can be formed.")
     ratios = pd.Series(values / above, index=rows.index)
-    return _judge_each(claim, rows, ratios) if claim.always else _judge_mean(claim, rows, ratios)
+    verdict = _judge_each(claim, rows, ratios) if claim.always else _judge_mean(claim, rows, ratios)
+    left_out = f"{num_left_out} finished trials without a finite value left out."
+    return replace(verdict, notes=(left_out,) if num_left_out else ())
 
 
 def _judge_each(claim: Ceiling, rows: pd.DataFrame, ratios: pd.Series) -> Verdict:
@@ -57,7 +59,7 @@ def _judge_each(claim: Ceiling, rows: pd.DataFrame, ratios: pd.Series) -> Verdic
             f"none of {len(ratios)} trials exceeds the bound, so at most {share:.2g} of such trials do (95 %). What "
             "was not found is not excluded.",
         )
-    return replace(verdict, estimate=float(ratios.max()), interval=(float(ratios.min()), float(ratios.max())))
+    return replace(verdict, estimate=float(ratios.max()))
 
 
 def _judge_mean(claim: Ceiling, rows: pd.DataFrame, ratios: pd.Series) -> Verdict:

@@ -125,7 +125,7 @@ def _judge_steps(claim: Monotone, best: pd.DataFrame, overall: Verdict) -> tuple
 
     A step is the mean over seeds of the adjacent difference (of logs, where all are positive). One against the
     direction by more than two standard errors is named and forbids support; it contradicts if it stands out after
-    correction for the number of steps (Bonferroni at 2.5 %, the other half being that of the overall direction).
+    correction for the number of steps (Bonferroni at 1 %; the overall direction contradicts by chance in 2.5 % more).
     """
     sign = 1 if claim.direction == "increasing" else -1
     curves = best.sort_index(axis=1).groupby(level="seed").mean()
@@ -154,7 +154,7 @@ def _judge_steps(claim: Monotone, best: pd.DataFrame, overall: Verdict) -> tuple
     where = (
         f"from {claim.along} {names[worst]} {claim.metric} goes the other way by {-ratios[worst]:.1f} standard errors"
     )
-    if float(stats.t.cdf(ratios[worst], counts[worst] - 1)) < 0.025 / len(names):
+    if float(stats.t.cdf(ratios[worst], counts[worst] - 1)) < 0.01 / len(names):
         return Verdict.of(claim, "contradicted", f"{where}, more than chance gives in {len(names)} steps."), notes
     if overall.verdict != "supported":
         return overall, notes

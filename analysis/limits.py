@@ -15,6 +15,7 @@ from scipy import stats
 
 from analysis.curves import Floats
 from analysis.envelope import target_key
+from analysis.pairing import selected_draws
 from analysis.slopes import Estimate, mean_of, slope_of_line, slope_weights, sum_of
 from analysis.uncertainty import Interval, hull
 from analysis.verdicts import Cause, Verdict, inconclusive
@@ -28,17 +29,28 @@ MIN_DRAWS_OF_SPREAD = 20
 MARGIN = 0.05
 """How far from the limit, as a fraction of it, the value at infinite width may lie and still be called the limit."""
 NUM_RESAMPLES = 1000
+MISFIT = 0.01
+"""The p-value below which a model of the bias is said not to fit."""
 _EXPONENTS = np.linspace(0.0, 4.0, 401)
 
 
-def _draws(table: pd.DataFrame, method: str, along: str, columns: tuple[str, ...]) -> list[tuple[float, Floats]]:
-    """Return for each width, rising, the draws ``[seeds, columns]``; trials of one seed and target are averaged."""
-    rows = table[(table["method"] == method) & (table["status"] == "finished")]
-    rows = rows.dropna(subset=[along, *columns])
-    data = rows[[along, *columns]].astype("float64").assign(_target=target_key(rows), seed=rows["seed"])
-    means = data.groupby([along, "_target", "seed"])[list(columns)].mean()
+def _draws(
+    claim: Convergence | WidthExponent, table: pd.DataFrame, columns: tuple[str, ...]
+) -> tuple[list[tuple[float, Floats]], tuple[str, ...]]:
+    """Return for each width, rising, the draws ``[seeds, columns]``, and notes on trials averaged or left out."""
+    rows, num_left_out = selected_draws(table, claim)
+    data = rows[[claim.along, *columns]].astype("float64").assign(_target=target_key(rows), seed=rows["seed"])
+    groups = data.groupby([claim.along, "_target", "seed"])[list(columns)]
+    means, most = groups.mean(), groups.size().max() if len(data) else 1
     widths = np.unique(means.index.get_level_values(0).to_numpy(np.float64))
-    return [(float(width), means.loc[[width]].to_numpy(np.float64)) for width in widths if width > 0]
+    notes = []
+    if num_left_out:
+        notes.append(f"{num_left_out} finished trials without a finite value left out.")
+    if most > 1:
+        notes.append(
+            f"Up to {most} trials of one seed at one {claim.along} are averaged; select among them with where=."
+        )
+    return [(float(width), means.loc[[width]].to_numpy(np.float64)) for width in widths if width > 0], tuple(notes)
 
 
 def _too_few(draws: list[tuple[float, Floats]], along: str, least: int) -> str:
@@ -62,10 +74,10 @@ def check_convergence(claim: Convergence, table: pd.DataFrame) -> Verdict:
 
     Supported if the interval of a lies inside the margin (5 % of the limit, an equivalence test) and the bias at the
     largest width is below its Monte Carlo error or inside the margin; contradicted if the interval excludes 0 with
-    and without the smallest width. The lack of fit is tested first: a bend means widths before the asymptotic range.
+    and without a term of second order, d width^(-2 exponent), which is also used where the fit without it is bad.
     """
     columns = (claim.metric, *([claim.limit] if isinstance(claim.limit, str) else []))
-    draws = _draws(table, claim.methods[0], claim.along, columns)
+    draws, remarks = _draws(claim, table, columns)
     if missing := _too_few(draws, claim.along, MIN_DRAWS):
         return inconclusive(claim, Cause.UNDERPOWERED, missing)
     widths = np.array([width for width, _ in draws])
@@ -86,20 +98,31 @@ def check_convergence(claim: Convergence, table: pd.DataFrame) -> Verdict:
         notes=(
             f"At the largest {claim.along}, {widths[-1]:g}, mean less limit is {last.value:.3g} with a Monte Carlo "
             f"error of {last.half_width(0.975):.2g} (95 %).",
+            *(
+                ["Fitted with a correction of second order: one of first order alone does not fit."]
+                if measured.bent
+                else []
+            ),
             f"If the limit is right, the bias decays with an exponent of {decay} (claimed {claim.exponent:.3g}).",
+            *remarks,
         ),
     )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Extrapolation:
-    """Biases against width with their extrapolation ``bias = offset + c width^-exponent``."""
+    """Biases against width with their extrapolation to infinite width.
+
+    ``second_order`` is the offset a of ``bias = a + c w^-p + d w^-2p``; ``offset`` that of the model without d, or
+    with it where the simpler one does not fit (``bent``).
+    """
 
     means: tuple[Estimate, ...]
     offset: Estimate
-    offset_without_smallest: Estimate
+    second_order: Estimate
+    bent: bool
     misfit: float
-    """The p-value of the lack of fit (F-test against the Monte Carlo errors)."""
+    """The p-value of the lack of fit of the model of ``offset`` (F-test against the Monte Carlo errors)."""
     decay: Interval
     """The exponents p for which ``bias = c width^-p``, without offset, fits about as well as the best p."""
 
@@ -113,15 +136,20 @@ def extrapolate_bias(widths: Floats, biases: list[Floats], exponent: float) -> E
     means = tuple(mean_of(values) for values in biases)
     values = np.array([mean.value for mean in means])
     precision = _smoothed_precision(widths, means)
-    full, residuals = _offset(widths, values, precision, exponent)
-    without, _ = _offset(widths[1:], values[1:], precision[1:], exponent)
-    free, pooled = len(widths) - 2, sum(mean.degrees for mean in means)
-    statistic = float(precision @ residuals**2) / free
+    pooled = sum(mean.degrees for mean in means)
+    offsets, misfits = [], []
+    for num_terms in (2, 3):
+        weights, residuals = _offset(widths, values, precision, exponent, num_terms)
+        free = len(widths) - num_terms
+        offsets.append(sum_of(mean.times(weight) for mean, weight in zip(means, weights, strict=True)))
+        misfits.append(float(stats.f.sf(float(precision @ residuals**2) / free, free, pooled)))
+    bent = misfits[0] < MISFIT
     return Extrapolation(
         means=means,
-        offset=sum_of(mean.times(weight) for mean, weight in zip(means, full, strict=True)),
-        offset_without_smallest=sum_of(mean.times(weight) for mean, weight in zip(means[1:], without, strict=True)),
-        misfit=float(stats.f.sf(statistic, free, pooled)),
+        offset=offsets[int(bent)],
+        second_order=offsets[1],
+        bent=bent,
+        misfit=misfits[int(bent)],
         decay=_decay_interval(widths, values, precision),
     )
 
@@ -137,10 +165,15 @@ def _smoothed_precision(widths: Floats, means: tuple[Estimate, ...]) -> Floats:
     return precision
 
 
-def _offset(widths: Floats, values: Floats, precision: Floats, exponent: float) -> tuple[Floats, Floats]:
-    """Return the weights ``[widths]`` whose sum with the values is the offset, and the residuals ``[widths]``."""
-    power = (widths / widths[0]) ** -exponent
-    design = np.stack([np.ones_like(power), power], axis=1)
+def _offset(
+    widths: Floats, values: Floats, precision: Floats, exponent: float, num_terms: int
+) -> tuple[Floats, Floats]:
+    """Return the weights ``[widths]`` whose sum with the values is the offset, and the residuals ``[widths]``.
+
+    The terms are width^0, width^-p, width^-2p, ... with p = ``exponent``, scaled to the smallest width.
+    """
+    powers = (widths / widths[0]) ** -exponent
+    design = powers[:, None] ** np.arange(num_terms)
     solved = np.linalg.solve(design.T @ (precision[:, None] * design), design.T * precision)
     weights: Floats = solved[0]
     return weights, values - design @ (solved @ values)
@@ -159,22 +192,22 @@ def _decay_interval(widths: Floats, values: Floats, precision: Floats, level: fl
 
 def _judge_convergence(claim: Convergence, measured: Extrapolation, margin: float) -> Verdict:
     low, high = measured.offset.interval()
-    last, fewer = measured.means[-1], measured.offset_without_smallest.interval()
+    last, second = measured.means[-1], measured.second_order.interval()
     below_noise = abs(last.value) <= last.half_width(0.975)
-    if measured.misfit < 0.01:
-        text = f"the means do not follow limit + c {claim.along}^-{claim.exponent:.3g} over these widths"
+    if measured.misfit < MISFIT:
+        text = f"the means do not approach any value as {claim.along}^-{claim.exponent:.3g}, over these widths"
         return inconclusive(claim, Cause.NOT_IDENTIFIED, f"{text}; use larger ones.")
-    if max(low, fewer[0]) > 0 or min(high, fewer[1]) < 0:
+    if min(low, second[0]) > 0 or max(high, second[1]) < 0:
         return Verdict.of(
             claim,
             "contradicted",
-            f"as {claim.along} grows the mean approaches a value that differs from the limit, whether or not the "
-            "smallest width is left out. Check the closed form and the order of the limits first: at finite widths a "
+            f"as {claim.along} grows the mean approaches a value that differs from the limit, with or without a "
+            "correction of second order. Check the closed form and the order of the limits first: at finite widths a "
             "correction of a lower order than the claimed one would look the same.",
         )
     if low > 0 or high < 0:
-        text = "whether the limit is reached hangs on the smallest width alone"
-        return inconclusive(claim, Cause.NOT_IDENTIFIED, f"{text}; add larger ones.")
+        text = "whether the limit is reached hangs on the order of the correction at these widths"
+        return inconclusive(claim, Cause.NOT_IDENTIFIED, f"{text}; use larger ones.")
     if max(abs(low), abs(high)) > margin:
         return inconclusive(
             claim,
@@ -203,7 +236,7 @@ def check_width_exponent(claim: WidthExponent, table: pd.DataFrame) -> Verdict:
     and the scatter of the widths about the line.
     """
     columns = (claim.metric, *([claim.relative_to] if claim.relative_to else []))
-    draws = _draws(table, claim.methods[0], claim.along, columns)
+    draws, remarks = _draws(claim, table, columns)
     least = MIN_DRAWS if claim.statistic == "geometric mean" else MIN_DRAWS_OF_SPREAD
     if missing := _too_few(draws, claim.along, least):
         return inconclusive(claim, Cause.UNDERPOWERED, missing)
@@ -227,6 +260,7 @@ def check_width_exponent(claim: WidthExponent, table: pd.DataFrame) -> Verdict:
         notes=(
             f"The {claim.statistic} over the draws at each of {len(x)} values of {claim.along}; interval: the hull of "
             "the draws' spread and the scatter about a line.",
+            *remarks,
         ),
     )
 

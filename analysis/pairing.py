@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis.curves import Floats
 from analysis.envelope import SPENT, target_key
-from hyperscale.claims import Claim
+from hyperscale.claims import Ceiling, Claim, Convergence, WidthExponent
 
 # What predicting 0 everywhere would score, by metric.
 BASELINES = {"sup_error": "zero_sup_error", "rmse": "zero_rmse", "test_loss": "zero_loss"}
@@ -106,3 +106,16 @@ def left_out_note(num_left_out: int) -> tuple[str, ...]:
     if not num_left_out:
         return ()
     return (f"{num_left_out} seed{'s' if num_left_out > 1 else ''} with trials still missing left out.",)
+
+
+def selected_draws(table: pd.DataFrame, claim: Convergence | WidthExponent | Ceiling) -> tuple[pd.DataFrame, int]:
+    """Return the finished trials that a claim about draws speaks of, and how many had a number missing or infinite.
+
+    Left out with them are trials in which a column of the claim, the metric among them, has no finite value.
+    """
+    rows = table[(table["method"] == claim.methods[0]) & (table["status"] == "finished")]
+    for name, value in claim.selection.items():
+        rows = rows[rows[name] == value]
+    numbers = [name for name in claim.columns if name not in claim.selection]
+    finite = np.isfinite(rows[numbers].astype("float64").to_numpy(np.float64, na_value=np.nan)).all(axis=1)
+    return rows[finite], int((~finite).sum())

@@ -245,7 +245,8 @@ def check_factor(claim: Factor, table: pd.DataFrame) -> Verdict:
         verdict = inconclusive(claim, Cause.UNTAUGHT, untaught)
     bound = math.exp(overall.value + overall.half_width(0.95))
     note = (
-        f"On average over {len(ratios)} values the ratio is {math.exp(overall.value):.3g}, at most {bound:.3g} (95 %)."
+        f"On average over {len(ratios)} values the ratio is {math.exp(overall.value):.3g}, at most {bound:.3g} (95 %). "
+        "The interval runs from the largest lower bound (corrected for the number of values) to the largest upper one."
     )
     return replace(
         verdict,

@@ -2,7 +2,8 @@
 
 Notation: f is the hypernetwork (depth L, least hidden width n), g the primary network (depth H = ``depth``, least
 hidden width m), both in the NTK parameterisation without biases; u = (x, z), u' = (x', z'). Every claim is about
-random weights, so a trial is one draw. ``method`` is the name that the study's settings give to such a draw.
+random weights, so a trial is one draw. ``method`` is the name that the study's settings give to such a draw,
+``where`` selects among the settings (those of one depth of g, say).
 
 What all of them share: the limits are sequential, n before m, so n must exceed m by far in a study that lets both
 grow; at finite width the slopes are 0.2 to 0.5 shallower than the theorem's, so widths below about 128 mislead.
@@ -10,7 +11,8 @@ grow; at finite width the slopes are 0.2 to 0.5 shallower than the theorem's, so
 
 from __future__ import annotations
 
-from hyperscale.claims import Ceiling, Convergence, Monotone, Statistic, WidthExponent
+from hyperscale.claims import Ceiling, Convergence, Monotone, WidthExponent
+from hyperscale.draw_claims import Selection, Statistic
 from hyperscale.errors import AnalysisError
 
 PAPER = "Littwin et al. (2020)"
@@ -31,7 +33,13 @@ _ONLY_INPUT = "(Eq. 8 prints S^L where its own recursion, whose eq. 10 is circul
 
 
 def taylor_exponent(
-    *, order: int, depth: int, method: str | type, metric: str | None = None, along: str = "width"
+    *,
+    order: int,
+    depth: int,
+    method: str | type,
+    metric: str | None = None,
+    along: str = "width",
+    where: Selection = (),
 ) -> WidthExponent:
     """Thm. 1: the r-th Taylor term K^(r) ~ n^(H - r) if r > H, else ~ 1 (r = ``order``, H = ``depth`` of g).
 
@@ -42,6 +50,7 @@ def taylor_exponent(
     power = max(order - depth, 0)
     return WidthExponent(
         method=method,
+        where=where,
         metric=metric or f"taylor_{order}",
         exponent=float(power),
         along=along,
@@ -57,17 +66,19 @@ def taylor_exponent(
 
 
 def taylor_spacing(
-    *, order: int, depth: int, method: str | type, along: str = "width", prefix: str = "taylor_"
+    *, order: int, depth: int, method: str | type, along: str = "width", prefix: str = "taylor_", where: Selection = ()
 ) -> WidthExponent:
     """Thm. 1: from K^(r-1) to K^(r) the exponent of n falls by 1 if r > H, else by 0.
 
-    The form to test at finite width, where the slopes themselves are shallower but their differences are about 1.
+    The form to test at finite width, where the slopes themselves are shallower but their differences are about 1; the
+    margin of 0.5 tells 1 from 0.
     Raises `AnalysisError` for an order below 2 or a depth below 1.
     """
     _check_orders(order, depth, least=2)
     power = max(order - depth, 0) - max(order - 1 - depth, 0)
     return WidthExponent(
         method=method,
+        where=where,
         metric=f"{prefix}{order}",
         relative_to=f"{prefix}{order - 1}",
         exponent=float(power),
@@ -81,7 +92,13 @@ def taylor_spacing(
 
 
 def taylor_term_decay(
-    *, order: int, rate_power: float, method: str | type, metric: str | None = None, along: str = "width"
+    *,
+    order: int,
+    rate_power: float,
+    method: str | type,
+    metric: str | None = None,
+    along: str = "width",
+    where: Selection = (),
 ) -> WidthExponent:
     """Remark 1: the r-th term of the expansion is O(mu^r / (r! n^(r-1))); with mu = n^a it falls as n^(a r - r + 1).
 
@@ -93,6 +110,7 @@ def taylor_term_decay(
     exponent = (order - 1) - rate_power * order
     return WidthExponent(
         method=method,
+        where=where,
         metric=metric or f"taylor_term_{order}",
         exponent=exponent,
         sense="at least",
@@ -115,7 +133,12 @@ def taylor_term_decay(
 
 
 def process_limit(
-    *, limit: float | str, method: str | type, metric: str = "output_covariance", along: str = "width"
+    *,
+    limit: float | str,
+    method: str | type,
+    metric: str = "output_covariance",
+    along: str = "width",
+    where: Selection = (),
 ) -> Convergence:
     """Thm. 2: outputs of g become Gaussian processes, E[h(u) h(u')] -> Lambda^H(u, u') = S^(L-1) Sigma^(H-1).
 
@@ -124,6 +147,7 @@ def process_limit(
     """
     return _limit(
         method=method,
+        where=where,
         metric=metric,
         limit=limit,
         along=along,
@@ -133,7 +157,7 @@ def process_limit(
 
 
 def hyperkernel_limit(
-    *, limit: float | str, method: str | type, metric: str = "hyperkernel", along: str = "width"
+    *, limit: float | str, method: str | type, metric: str = "hyperkernel", along: str = "width", where: Selection = ()
 ) -> Convergence:
     """Thm. 3, eqs. 13, 14: K^h(u, u') -> Theta^f(x, x') Theta^g(u, u', S).
 
@@ -142,6 +166,7 @@ def hyperkernel_limit(
     """
     return _limit(
         method=method,
+        where=where,
         metric=metric,
         limit=limit,
         along=along,
@@ -154,11 +179,12 @@ def hyperkernel_limit(
 
 
 def meta_kernel_limit(
-    *, limit: float | str, method: str | type, metric: str = "meta_kernel", along: str = "width"
+    *, limit: float | str, method: str | type, metric: str = "meta_kernel", along: str = "width", where: Selection = ()
 ) -> Convergence:
     """Thm. 3, eq. 15, first half: K^f(x, x') -> Theta^f(x, x') I, a diagonal entry of it."""
     return _limit(
         method=method,
+        where=where,
         metric=metric,
         limit=limit,
         along=along,
@@ -168,11 +194,17 @@ def meta_kernel_limit(
 
 
 def primary_kernel_limit(
-    *, limit: float | str, method: str | type, metric: str = "primary_kernel", along: str = "width"
+    *,
+    limit: float | str,
+    method: str | type,
+    metric: str = "primary_kernel",
+    along: str = "width",
+    where: Selection = (),
 ) -> Convergence:
     """Thm. 3, eq. 15, second half: K^g(u, u') -> Theta^g(u, u', S), every backward step with a factor S."""
     return _limit(
         method=method,
+        where=where,
         metric=metric,
         limit=limit,
         along=along,
@@ -182,10 +214,11 @@ def primary_kernel_limit(
 
 
 def _limit(
-    *, method: str | type, metric: str, limit: float | str, along: str, theorem: str, statement: str
+    *, method: str | type, metric: str, limit: float | str, along: str, theorem: str, statement: str, where: Selection
 ) -> Convergence:
     return Convergence(
         method=method,
+        where=where,
         metric=metric,
         limit=limit,
         along=along,
@@ -201,7 +234,12 @@ def _limit(
 
 
 def variance_decay(
-    *, method: str | type, metric: str = "hyperkernel", along: str = "width", statistic: Statistic = "variance"
+    *,
+    method: str | type,
+    metric: str = "hyperkernel",
+    along: str = "width",
+    statistic: Statistic = "variance",
+    where: Selection = (),
 ) -> WidthExponent:
     """Thm. 3, Fig. 1(a): with both widths growing the hyperkernel becomes deterministic, its variance tends to 0.
 
@@ -209,6 +247,7 @@ def variance_decay(
     """
     return WidthExponent(
         method=method,
+        where=where,
         metric=metric,
         sense="vanishing",
         along=along,
@@ -224,7 +263,12 @@ def variance_decay(
 
 
 def variance_plateau(
-    *, method: str | type, metric: str = "hyperkernel", along: str = "width", statistic: Statistic = "variance"
+    *,
+    method: str | type,
+    metric: str = "hyperkernel",
+    along: str = "width",
+    statistic: Statistic = "variance",
+    where: Selection = (),
 ) -> WidthExponent:
     """Sec. 5.1, Fig. 1(a): with one width fixed the variance of the hyperkernel stays, exponent 0 in the other.
 
@@ -232,6 +276,7 @@ def variance_plateau(
     """
     return WidthExponent(
         method=method,
+        where=where,
         metric=metric,
         exponent=0.0,
         along=along,
@@ -247,7 +292,7 @@ def variance_plateau(
 
 
 def kernel_derivative_decay(
-    *, method: str | type, metric: str = "hyperkernel_derivative", along: str = "width"
+    *, method: str | type, metric: str = "hyperkernel_derivative", along: str = "width", where: Selection = ()
 ) -> WidthExponent:
     """Thm. 3, eq. 16: under gradient flow d K^h / dt at t = 0 tends to 0 in probability. No rate is stated.
 
@@ -255,6 +300,7 @@ def kernel_derivative_decay(
     """
     return WidthExponent(
         method=method,
+        where=where,
         metric=metric,
         sense="vanishing",
         along=along,
@@ -269,7 +315,9 @@ def kernel_derivative_decay(
     )
 
 
-def rotation_invariance(*, method: str | type, metric: str = "rotation_shift", rounding: float = 1e-8) -> Ceiling:
+def rotation_invariance(
+    *, method: str | type, metric: str = "rotation_shift", rounding: float = 1e-8, where: Selection = ()
+) -> Ceiling:
     """Cor. 1: Lambda^H depends on the inputs only through Sigma^0(z, z') and S^0(x, x') (and their diagonals).
 
     So rotating x with x', and z with z', must not move the kernel: ``metric`` is its relative change, and only
@@ -277,16 +325,22 @@ def rotation_invariance(*, method: str | type, metric: str = "rotation_shift", r
     """
     return Ceiling(
         method=method,
+        where=where,
         metric=metric,
         ceiling=rounding,
         theorem=f"Cor. 1, {PAPER}",
         statement="Joint rotations of (x, x') and of (z, z') leave the NNGP kernel unchanged.",
-        conditions=("The kernel is the limit (the closed form); a draw at finite width does change.",),
+        conditions=("The kernel is the limit (the closed form); a draw at finite width is not invariant.",),
     )
 
 
 def feature_invariance(
-    *, method: str | type, metric: str = "shift_change", along: str = "num_features", tangent: bool = False
+    *,
+    method: str | type,
+    metric: str = "shift_change",
+    along: str = "num_features",
+    tangent: bool = False,
+    where: Selection = (),
 ) -> WidthExponent:
     """Remarks 2 and 3 (``tangent``): with Fourier features the kernels depend on z, z' only through |z - z'|.
 
@@ -296,6 +350,7 @@ def feature_invariance(
     kernel, number = ("tangent kernel Θ^g", 3) if tangent else ("NNGP kernel Λ^l", 2)
     return WidthExponent(
         method=method,
+        where=where,
         metric=metric,
         exponent=0.5,
         sense="at least",
