@@ -135,7 +135,8 @@ def _underpowered(claim: ScalingRate, uncertainty: ExponentInterval, gap: GapSlo
 def _matched(claim: ScalingRate, uncertainty: ExponentInterval, gap: GapSlope | None) -> str:
     return (
         f"over the sizes tried the exponent equals {claim.exponent:.3g} to within {TOLERANCE:.0%}: two one-sided tests "
-        f"reject what is outside {_least(claim):.3g} to {_most(claim):.3g} (interval {_range(_raised(uncertainty, gap))})."
+        f"reject what is outside {_least(claim):.3g} to {_most(claim):.3g}, for the whole interval "
+        f"{_range(_raised(uncertainty, gap))} is within."
     )
 
 
