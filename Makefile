@@ -5,7 +5,11 @@ BIN := $(VENV)/bin
 STORE ?= results
 
 .PHONY: help demo test lint test-slow test-gpu clean \
+<<<<<<< HEAD
 	bench bench-cells bench-ray bench-driver bench-recording bench-packs bench-gpu bench-power
+=======
+	bench bench-battery bench-cells bench-ray bench-driver bench-recording bench-packs bench-gpu
+>>>>>>> envelope
 .DEFAULT_GOAL := help
 
 help:  ## Show what can be made.
@@ -55,6 +59,9 @@ bench-gpu: $(VENV)/installed  ## A step of one trial on a CUDA device (needs tor
 
 bench-driver: $(VENV)/installed  ## What 100,000 trials cost the driver; writes tests/bench/driver.md (about 8 minutes).
 	$(BIN)/python tests/bench/driver.py
+
+bench-battery: $(VENV)/installed  ## Coverage of intervals and wrong verdicts on studies of known exponents (about 3 minutes).
+	$(BIN)/python -m tests.bench.battery
 
 bench-recording: $(VENV)/installed  ## Recording in MLflow against Ray Tune's callback (about a minute).
 	$(BIN)/python -m tests.bench.recording

@@ -33,13 +33,12 @@ MIN_VALUES = 12
 class RateEvidence:
     """Exponents of data sets ``[...]`` (positive where the error falls) and what stands against a verdict on them.
 
-    ``interval`` is of the edge line at the stated level and ``narrow`` at ``2 level - 1``, the interval of two
-    one-sided tests. ``quantile`` and ``frontier`` are NaN where seeds are too few for them. ``disagree`` and
-    ``rises`` are the two findings that forbid a verdict: see `estimators_disagree` and `rises_beyond_noise`.
+    ``interval`` is of the edge line. ``quantile`` and ``frontier`` are NaN where seeds are too few for them.
+    ``disagree`` and ``rises`` are the two findings that forbid a verdict: see `estimators_disagree` and
+    `rises_beyond_noise`.
     """
 
     interval: SlopeIntervals
-    narrow: SlopeIntervals
     minimum: SlopeIntervals
     quantile: Slopes
     frontier: Slopes
@@ -52,7 +51,6 @@ def gather_rates(log_sizes: Floats, logs: Floats, *, level: float = LEVEL) -> Ra
     """Return the evidence of data sets ``logs`` ``[..., sizes, targets, seeds]`` (see `analysis.estimators`)."""
     series = envelope_series(log_sizes, logs)
     interval = edge_exponents(log_sizes, series, level)
-    narrow = edge_exponents(log_sizes, series, 2 * level - 1)
     minimum = _falling(slope_intervals(log_sizes, series.minimum, level))
     shape = series.edge.shape[:-1]
     quantile = frontier = Slopes(np.full(shape, np.nan), np.full(shape, np.nan))
@@ -62,7 +60,6 @@ def gather_rates(log_sizes: Floats, logs: Floats, *, level: float = LEVEL) -> Ra
     plain = Slopes(minimum.slope, minimum.standard_error)
     return RateEvidence(
         interval=interval,
-        narrow=narrow,
         minimum=minimum,
         quantile=quantile,
         frontier=frontier,
@@ -107,9 +104,9 @@ def rises_beyond_noise(log_sizes: Floats, series: EnvelopeSeries, num_seeds: int
     """Return ``[...]`` whether the envelope rises from some size to a larger one by more than its noise.
 
     The best networks of nested classes cannot get worse with N. Every pair of sizes is compared at `RISE_LEVEL` in
-    all (Bonferroni, Student's t). The noise of a point is the larger of what the seeds explain (times their number,
-    which covers two-sided noise) and of the points' own scatter about the lines through their neighbours, which a
-    smooth bend does not enter.
+    all (Bonferroni, Student's t). The noise of a point is the larger of what the seeds explain (times half their
+    number, about what normal noise has beyond an excess of the same spread) and of the points' own scatter about the
+    lines through their neighbours, which a smooth bend does not enter.
     """
     values, num_sizes = series.minimum, series.minimum.shape[-1]
     if num_sizes < 4:
@@ -118,7 +115,7 @@ def rises_beyond_noise(log_sizes: Floats, series: EnvelopeSeries, num_seeds: int
     bend = values[..., 1:-1] - weight * values[..., :-2] - (1 - weight) * values[..., 2:]
     square = np.where(np.isfinite(bend), bend**2, 0.0) / (1 + weight**2 + (1 - weight) ** 2)
     own = square.sum(axis=-1) / np.maximum(np.isfinite(bend).sum(axis=-1), 1)
-    noise = np.maximum(num_seeds * series.seed_variance, own[..., None])
+    noise = np.maximum(max(1.0, num_seeds / 2) * series.seed_variance, own[..., None])
     rise = values[..., None, :] - values[..., :, None]  # [..., from, to]
     limit = float(stats.t.ppf(1 - RISE_LEVEL / (num_sizes * (num_sizes - 1) / 2), num_sizes - 2))
     allowed = limit * np.sqrt(noise[..., None, :] + noise[..., :, None]) + 1e-9
