@@ -253,7 +253,14 @@ def claim_question(
     counted = isinstance(claim, ScalingRate) or is_size(column)
     codes = None if counted else value_codes(study, claim.methods, column)
     designs = [
-        study_design(study, method, column, num_seeds=num_seeds, setting_seconds=setting_seconds, codes=codes)
+        study_design(
+            study,
+            method,
+            column,
+            num_seeds=num_seeds,
+            setting_seconds=setting_seconds,
+            codes=codes,
+        )
         for method in claim.methods
     ]
     if isinstance(claim, ScalingRate):
@@ -269,6 +276,8 @@ def question_power(question: Question, noise: Noise) -> ClaimPower:
     claim, design = question.claim, question.designs[0]
     directed = isinstance(claim, Monotone)
     obstacle = "" if directed else budget_note(question.designs, claim.methods)
+    if isinstance(claim, ScalingRate) and claim.bound == "match" and claim.calibration is None:
+        obstacle = "a match is never decided without a calibration of the optimisation gap; give the claim one"
     chances = question.chances(0, design.num_seeds)
     settled = bool(obstacle) or min(chance.decisive for chance in chances) >= TARGET
     return ClaimPower(
@@ -302,9 +311,12 @@ def _without_power(claim: Claim, num_seeds: int, obstacle: str) -> ClaimPower:
 
 
 def _notes(claim: Claim) -> tuple[str, ...]:
-    if isinstance(claim, ScalingRate) and claim.bound == "lower" and not claim.hard_family:
-        return ("an error below the bound can decide nothing: the target may be easier than the worst case",)
-    return ()
+    notes = []
+    if isinstance(claim, ScalingRate) and claim.bound != "upper" and not claim.hard_family:
+        notes.append("an error below the bound can decide nothing: the target may be easier than the worst case")
+    if isinstance(claim, ScalingRate) and claim.calibration is not None:
+        notes.append("a calibration is simulated with the sizes and seeds of the claim; its trials come on top")
+    return tuple(notes)
 
 
 def octaves_needed(  # noqa: PLR0913

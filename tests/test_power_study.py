@@ -19,7 +19,7 @@ from analysis.power_figures import plot_power, power_curves
 from analysis.questions import RateQuestion
 from analysis.replicates import Draws
 from analysis.rivals import Rival, nearest_rival
-from hyperscale.claims import ScalingRate
+from hyperscale.claims import Calibration, ScalingRate
 from hyperscale.cli import main
 from hyperscale.errors import AnalysisError
 from hyperscale.power_view import print_power
@@ -48,6 +48,29 @@ def test_rivals_are_the_nearest_theorems(tiny: StudyFile) -> None:
     alone = replace(lower, exponent=3.0)
     assert nearest_rival(alone, tiny.study).exponent == 6.0
     assert nearest_rival(replace(upper, exponent=0.3), tiny.study).exponent == pytest.approx(0.15)
+
+
+def test_a_match_without_calibration_is_never_decided(tiny: StudyFile) -> None:
+    """The chance is 0 and the advice says what is missing."""
+    upper = tiny.study.claims[0]
+    assert isinstance(upper, ScalingRate)
+    (found,) = study_power(replace(tiny.study, claims=(replace(upper, bound="match"),)), replicates=100)
+    assert "calibration" in found.advice
+    assert found.worst is not None
+    assert found.worst.decisive == 0
+
+
+def test_calibration_trials_are_no_part_of_the_design(tiny: StudyFile) -> None:
+    """Settings that a claim names as its calibration count neither as sizes nor as trials nor as a target."""
+    rate = tiny.study.claims[0]
+    assert isinstance(rate, ScalingRate)
+    calibration = Calibration(where={"lr": 0.01}, infimum_constant=1.0, infimum_exponent=2.0)
+    plain = study_design(tiny.study, "Hypernetwork", rate.size)
+    calibrated = replace(tiny.study, claims=(replace(rate, calibration=calibration),))
+    assert plain.trials_per_seed == (2, 2, 2, 2)
+    assert study_design(calibrated, "Hypernetwork", rate.size).trials_per_seed == (1, 1, 1, 1)
+    (found,) = study_power(calibrated, replicates=100)
+    assert "its trials come on top" in found.notes[0]
 
 
 def test_a_study_with_unequal_budgets_gets_no_chance(tiny: StudyFile) -> None:
