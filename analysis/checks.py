@@ -19,7 +19,7 @@ from analysis.decisions import MIN_OCTAVES as MIN_OCTAVES
 from analysis.decisions import MIN_SIZES as MIN_SIZES
 from analysis.decisions import TOLERANCE as TOLERANCE
 from analysis.envelope import Envelope, build_envelope
-from analysis.rate_verdicts import judge_rate
+from analysis.rate_verdicts import judge_rate, uncalibrated
 from analysis.uncertainty import ExponentInterval, exponent_interval
 from analysis.verdicts import Cause, Verdict, inconclusive
 from hyperscale.claims import Claim, Ordering, ScalingRate
@@ -56,7 +56,7 @@ def _check_rate(claim: ScalingRate, table: pd.DataFrame) -> Verdict:
         cause = Cause.UNDERPOWERED if len(envelope.points) < 2 else Cause.NOT_IDENTIFIED
         return replace(inconclusive(claim, cause, str(problem)), envelope=envelope)
     gap, problem_note = _measured_gap(claim, table)
-    obstacles = _obstacles(claim, envelope, fit, uncertainty)
+    obstacles = _obstacles(claim, envelope, fit, uncertainty, gap)
     if obstacles:
         verdict = inconclusive(claim, obstacles[0][0], "; ".join(text for _, text in obstacles) + ".")
     else:
@@ -99,7 +99,7 @@ def _notes(envelope: Envelope, uncertainty: ExponentInterval) -> list[str]:
 
 
 def _obstacles(
-    claim: ScalingRate, envelope: Envelope, fit: PowerLawFit, uncertainty: ExponentInterval
+    claim: ScalingRate, envelope: Envelope, fit: PowerLawFit, uncertainty: ExponentInterval, gap: GapSlope | None
 ) -> list[tuple[Cause, str]]:
     """Return everything that forbids a verdict on the rate, the most basic first."""
     found: list[tuple[Cause, str]] = []
@@ -126,6 +126,8 @@ def _obstacles(
         )
     if fit.status is not FitStatus.CONVERGED:
         found.append((Cause.NOT_IDENTIFIED, fit.remedy.rstrip(".")))
+    if claim.bound == "match" and gap is None:
+        found.append((Cause.GAP, uncalibrated(claim)))
     if uncertainty.estimators_disagree:
         found.append(
             (Cause.ESTIMATORS, f"{uncertainty.disagreement_note}; more seeds at each size would bring them together")

@@ -101,13 +101,18 @@ def _easy(_: ScalingRate, __: ExponentInterval, ___: GapSlope | None) -> str:
     )
 
 
+def uncalibrated(claim: ScalingRate) -> str:
+    """Return why a match cannot be decided without a calibration, as a sentence without its full stop."""
+    return (
+        f"whether the exponent is {claim.exponent:.3g} cannot be said from trained errors alone, because a gap that "
+        "drifts with N changes their exponent and leaves everything else as it is; train the same method, sizes and "
+        "optimiser on a target of known infimum, and name it as the claim's calibration"
+    )
+
+
 def _gap(claim: ScalingRate, uncertainty: ExponentInterval, gap: GapSlope | None) -> str:
     if gap is None:
-        return (
-            f"whether the exponent is {claim.exponent:.3g} cannot be said from trained errors alone, because a gap "
-            "that drifts with N changes their exponent and leaves everything else as it is. Train the same method, "
-            "sizes and optimiser on a target of known infimum, and name it as the claim's calibration."
-        )
+        return f"{uncalibrated(claim)}."
     told = _range(uncertainty.interval)
     return (
         f"the trained errors' exponent, {told}, would decide, but a gap that grows as in the calibration could make "
@@ -116,9 +121,7 @@ def _gap(claim: ScalingRate, uncertainty: ExponentInterval, gap: GapSlope | None
 
 
 def _underpowered(claim: ScalingRate, uncertainty: ExponentInterval, gap: GapSlope | None) -> str:
-    interval = uncertainty.interval
-    if interval is not None and gap is not None:
-        interval = (interval[0], interval[1] + gap.upper)
+    interval = _raised(uncertainty, gap)
     if claim.bound == "match":
         return (
             f"the interval {_range(interval)} is neither within {_least(claim):.3g} to {_most(claim):.3g} nor outside; "
@@ -130,19 +133,16 @@ def _underpowered(claim: ScalingRate, uncertainty: ExponentInterval, gap: GapSlo
 
 
 def _matched(claim: ScalingRate, uncertainty: ExponentInterval, gap: GapSlope | None) -> str:
-    narrow = uncertainty.narrow
-    raised = None if narrow is None else (narrow[0], narrow[1] + (gap.upper if gap else 0.0))
     return (
         f"over the sizes tried the exponent equals {claim.exponent:.3g} to within {TOLERANCE:.0%}: two one-sided tests "
-        f"at 5 % reject what is outside {_least(claim):.3g} to {_most(claim):.3g} (90 % interval {_range(raised)})."
+        f"reject what is outside {_least(claim):.3g} to {_most(claim):.3g} (interval {_range(_raised(uncertainty, gap))})."
     )
 
 
 def _not_matched(claim: ScalingRate, uncertainty: ExponentInterval, gap: GapSlope | None) -> str:
-    interval = uncertainty.interval
-    raised = None if interval is None else (interval[0], interval[1] + (gap.upper if gap else 0.0))
+    told = _range(_raised(uncertainty, gap))
     return (
-        f"over the sizes tried the exponent is not {claim.exponent:.3g}: its interval {_range(raised)} lies outside "
+        f"over the sizes tried the exponent is not {claim.exponent:.3g}: its interval {told} lies outside "
         f"{_least(claim):.3g} to {_most(claim):.3g}. Check the theorem's conditions first: outside them, or before the "
         "asymptotic range, this is what one would see."
     )
@@ -158,6 +158,11 @@ def _least(claim: ScalingRate) -> float:
 
 def _most(claim: ScalingRate) -> float:
     return claim.exponent * (1 + TOLERANCE)
+
+
+def _raised(uncertainty: ExponentInterval, gap: GapSlope | None) -> Interval | None:
+    interval = uncertainty.interval
+    return interval if interval is None or gap is None else (interval[0], interval[1] + gap.upper)
 
 
 def _range(interval: Interval | None) -> str:

@@ -33,13 +33,11 @@ MIN_VALUES = 12
 class RateEvidence:
     """Exponents of data sets ``[...]`` (positive where the error falls) and what stands against a verdict on them.
 
-    ``interval`` is of the edge line at the stated level and ``narrow`` at ``2 level - 1``, the interval of two
-    one-sided tests. ``quantile`` and ``frontier`` are NaN where seeds are too few for them. ``disagree`` and
+    ``interval`` is of the edge line. ``quantile`` and ``frontier`` are NaN where seeds are too few for them. ``disagree`` and
     ``rises`` are the two findings that forbid a verdict: see `estimators_disagree` and `rises_beyond_noise`.
     """
 
     interval: SlopeIntervals
-    narrow: SlopeIntervals
     minimum: SlopeIntervals
     quantile: Slopes
     frontier: Slopes
@@ -52,7 +50,6 @@ def gather_rates(log_sizes: Floats, logs: Floats, *, level: float = LEVEL) -> Ra
     """Return the evidence of data sets ``logs`` ``[..., sizes, targets, seeds]`` (see `analysis.estimators`)."""
     series = envelope_series(log_sizes, logs)
     interval = edge_exponents(log_sizes, series, level)
-    narrow = edge_exponents(log_sizes, series, 2 * level - 1)
     minimum = _falling(slope_intervals(log_sizes, series.minimum, level))
     shape = series.edge.shape[:-1]
     quantile = frontier = Slopes(np.full(shape, np.nan), np.full(shape, np.nan))
@@ -62,7 +59,6 @@ def gather_rates(log_sizes: Floats, logs: Floats, *, level: float = LEVEL) -> Ra
     plain = Slopes(minimum.slope, minimum.standard_error)
     return RateEvidence(
         interval=interval,
-        narrow=narrow,
         minimum=minimum,
         quantile=quantile,
         frontier=frontier,

@@ -42,7 +42,7 @@ class ExponentInterval:
     """An exponent with the interval that a verdict uses, and the same exponent by other roads.
 
     ``estimate``, ``standard_error`` and ``interval`` are of the edge line (weighted where the seeds' scatter drifts
-    with N); ``narrow`` is its interval at level ``2 level - 1``, what two one-sided tests need. ``bootstrap``
+    with N). ``bootstrap``
     (targets, then seeds; n out of n) and ``subsample`` (m out of n) are None with one seed; ``regression`` (least
     squares on the minima), ``profile`` (the same by profile likelihood) and ``theil_sen`` are None with two sizes.
     """
@@ -55,7 +55,6 @@ class ExponentInterval:
     num_resamples: int
     seed: int
     standard_error: float | None = None
-    narrow: Interval | None = None
     subsample: Interval | None = None
     profile: Interval | None = None
     theil_sen: Interval | None = None
@@ -181,7 +180,6 @@ def exponent_interval(
         num_resamples=num_resamples,
         seed=seed,
         standard_error=float(found.interval.standard_error) if enough else None,
-        narrow=_limits(found.narrow) if enough else None,
         subsample=subsample_interval(envelope, level=level, num_resamples=num_resamples, seed=seed),
         profile=profile_interval(fit, level=level),
         theil_sen=None if robust is None else (-float(robust.high_slope), -float(robust.low_slope)),

@@ -88,7 +88,7 @@ def test_the_views_of_one_exponent_are_kept_apart() -> None:
     views = [sure.interval, sure.bootstrap, sure.subsample, sure.regression, sure.profile, sure.theil_sen]
     assert len(set(views)) == len(views)
     assert all(low < high for low, high in views)
-    assert sure.interval[0] < sure.narrow[0] < sure.estimate < sure.narrow[1] < sure.interval[1]
+    assert sure.interval[0] < sure.estimate < sure.interval[1]
     assert hull(*views) == (min(low for low, _ in views), max(high for _, high in views))
 
 
