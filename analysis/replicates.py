@@ -119,7 +119,6 @@ class SimulatedRates:
     log_sizes: Floats
     num_seeds: int
     interval: SlopeIntervals
-    narrow: SlopeIntervals
     series: EnvelopeSeries
     gap: SlopeIntervals | None
 
@@ -136,7 +135,6 @@ class SimulatedRates:
             log_sizes=x,
             num_seeds=design.num_seeds,
             interval=edge_exponents(x, series),
-            narrow=edge_exponents(x, series, 2 * LEVEL - 1),
             series=series,
             gap=gap,
         )
@@ -147,7 +145,6 @@ class SimulatedRates:
         absent = np.full(self.interval.slope.shape, np.nan)
         return RateEvidence(
             interval=_moved(self.interval, exponent),
-            narrow=_moved(self.narrow, exponent),
             minimum=_moved(self.interval, exponent),
             quantile=Slopes(absent, absent),
             frontier=Slopes(absent, absent),
