@@ -16,6 +16,7 @@ from analysis.designs import Design, budget_note, study_design, value_codes
 from analysis.envelope import Envelope
 from analysis.noise import Noise, measure_noise
 from analysis.questions import (
+    AnyClaim,
     MonotoneQuestion,
     OrderingQuestion,
     Question,
@@ -310,7 +311,7 @@ def _without_power(claim: Claim, num_seeds: int, obstacle: str) -> ClaimPower:
     )
 
 
-def _notes(claim: Claim) -> tuple[str, ...]:
+def _notes(claim: AnyClaim) -> tuple[str, ...]:
     notes = []
     if isinstance(claim, ScalingRate) and claim.bound != "upper" and not claim.hard_family:
         notes.append("an error below the bound can decide nothing: the target may be easier than the worst case")

@@ -46,11 +46,23 @@ _OUTCOMES = {
 _EQUIVALENCE_LEVEL = 0.9  # two one-sided tests at 5 %
 
 
+class AnyClaim(Protocol):
+    """What every claim has."""
+
+    @property
+    def title(self) -> str:
+        """One line for tables."""
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods the claim speaks of."""
+
+
 class Question(Protocol):
     """A claim with a design, ready to be simulated."""
 
     @property
-    def claim(self) -> ScalingRate | Ordering | Monotone:
+    def claim(self) -> AnyClaim:
         """The claim."""
 
     @property

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from scipy import stats
 
-from analysis.designs import study_design
+from analysis.designs import Design, study_design
 from analysis.noise import Noise
 from analysis.palette import drawing
 from analysis.power import TARGET, claim_question, study_power
@@ -19,6 +21,7 @@ from analysis.power_figures import plot_power, power_curves
 from analysis.questions import RateQuestion
 from analysis.replicates import Draws
 from analysis.rivals import Rival, nearest_rival
+from analysis.separation_questions import SeparationQuestion
 from hyperscale.claims import Calibration, ScalingRate
 from hyperscale.cli import main
 from hyperscale.errors import AnalysisError
@@ -99,6 +102,39 @@ def test_a_method_without_the_column_is_refused(tiny: StudyFile) -> None:
     """A size that the method's settings do not have is named."""
     with pytest.raises(AnalysisError, match="Hypernetwork has no numeric column 'num_params'"):
         study_design(tiny.study, "Hypernetwork", "num_params")
+
+
+# --- a separation of two rates -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Apart:
+    """A separation of two rates, as a claim states it."""
+
+    difference: float
+    hard_family: bool = True
+    title: str = "A falls faster than B"
+    methods: tuple[str, ...] = ("A", "B")
+
+
+@pytest.mark.parametrize("shift", [1.0, 1.2])
+def test_power_of_a_separation(shift: float) -> None:
+    """With lack of fit alone it is a t-test on the sizes: exact where they are shared, Welch's power where not."""
+    faster = Design.spaced(6, 1, 3)
+    slower = replace(faster, sizes=tuple(shift * size for size in faster.sizes))
+    noise, draws = Noise(excess=0, lack_of_fit=0.15), Draws(4000, seed=11)
+    question = SeparationQuestion(claim=Apart(difference=0.15), faster=faster, slower=slower, noise=noise, draws=draws)
+    holds, equal = question.chances(0, 3)
+    count = 7 if shift == 1 else 6  # only sizes in the range that both methods cover
+    spread = math.log(2) ** 2 * (count**3 - count) / 12
+    free = (count - 2) * (1 if shift == 1 else 2)
+    distance = 0.15 * math.sqrt(spread / 2) / 0.15
+    expected = float(stats.nct.sf(stats.t.ppf(0.975, free), free, distance))
+    allowed = 3 * math.sqrt(expected * (1 - expected) / 4000) + (0 if shift == 1 else 0.02)
+    assert holds.decisive == pytest.approx(expected, abs=allowed)
+    assert equal.wrong == pytest.approx(0.05, abs=0.015)
+    assert len(replace(question, claim=Apart(difference=0.15, hard_family=False)).chances(0, 3)) == 1
+    assert question.chances(0, 1)[0].decisive == 0
 
 
 # --- the figure ----------------------------------------------------------------------------------------------------
