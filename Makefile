@@ -5,11 +5,7 @@ BIN := $(VENV)/bin
 STORE ?= results
 
 .PHONY: help demo test lint test-slow test-gpu clean \
-<<<<<<< HEAD
-	bench bench-cells bench-ray bench-driver bench-recording bench-packs bench-gpu bench-power
-=======
-	bench bench-battery bench-cells bench-ray bench-driver bench-recording bench-packs bench-gpu
->>>>>>> envelope
+	bench bench-battery bench-cells bench-ray bench-driver bench-recording bench-packs bench-gpu bench-power
 .DEFAULT_GOAL := help
 
 help:  ## Show what can be made.

@@ -23,13 +23,9 @@ from analysis.decisions import MIN_OCTAVES as MIN_OCTAVES
 from analysis.decisions import MIN_SIZES as MIN_SIZES
 from analysis.decisions import TOLERANCE as TOLERANCE
 from analysis.envelope import Envelope, build_envelope
-<<<<<<< HEAD
 from analysis.limits import check_convergence, check_width_exponent
-from analysis.rate_verdicts import judge_rate
-from analysis.separations import check_factor, check_separation
-=======
 from analysis.rate_verdicts import judge_rate, uncalibrated
->>>>>>> envelope
+from analysis.separations import check_factor, check_separation
 from analysis.uncertainty import ExponentInterval, exponent_interval
 from analysis.verdicts import Cause, Verdict, inconclusive
 from hyperscale.claims import (

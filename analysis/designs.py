@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from analysis.envelope import target_key
+from hyperscale.claims import Claim, ScalingRate
 from hyperscale.errors import AnalysisError
 from hyperscale.settings.setting import Scalar
 from hyperscale.study import Study
@@ -119,10 +120,12 @@ def study_design(
     """Return the design of ``method`` along the column ``size``.
 
     ``num_seeds`` takes the study's first few seeds; ``setting_seconds`` gives one trial's seconds by the setting's
-    digest; ``codes`` stands in for the column's values where they count nothing (`value_codes`). Raises
-    `AnalysisError` where the method has no numeric ``size``.
+    digest; ``codes`` stands in for the column's values where they count nothing (`value_codes`). Trials that
+    calibrate a rate have a target of their own and do not count. Raises `AnalysisError` where the method has no
+    numeric ``size``.
     """
     chosen = [(s, s.columns()) for s in study.settings if s.method_name == method]
+    chosen = [(s, columns) for s, columns in chosen if not calibrates(study.claims, method, columns)]
     values = [columns.get(size) for _, columns in chosen]
     if codes is not None:
         values = [value if value is None else codes[value] for value in values]
@@ -146,6 +149,16 @@ def study_design(
         num_targets=_num_targets([columns for _, columns in chosen]),
         trial_seconds=tuple(seconds),
     )
+
+
+def calibrates(claims: Sequence[Claim], method: str, columns: Mapping[str, Scalar]) -> bool:
+    """Whether a setting of ``method`` with these columns is a calibration of one of the claims."""
+    for claim in claims:
+        if isinstance(claim, ScalingRate) and claim.calibration is not None and method in claim.methods:
+            where = claim.calibration.where
+            if all(columns.get(name) == value for name, value in where.items()):
+                return True
+    return False
 
 
 def value_codes(study: Study, methods: Sequence[str], column: str) -> dict[Scalar, float]:

@@ -21,7 +21,7 @@ import pandas as pd
 
 from analysis.curves import Floats, fit_power_law
 from analysis.envelope import Envelope, build_envelope
-from hyperscale.claims import Claim, Ordering, ScalingRate, is_error
+from hyperscale.claims import Claim, Ordering, ScalingRate, Separation, is_error
 from hyperscale.errors import AnalysisError
 
 DEFAULT_EXCESS = 0.4
@@ -110,7 +110,7 @@ def pilot_envelopes(claim: Claim, table: pd.DataFrame) -> list[Envelope]:
 
     None for claims whose metric is no error, and where columns are missing.
     """
-    if not isinstance(claim, ScalingRate | Ordering) or not is_error(claim.metric):
+    if not isinstance(claim, ScalingRate | Separation | Ordering) or not is_error(claim.metric):
         return []
     if any(name not in table.columns for name in ("method", "status", *claim.columns)):
         return []

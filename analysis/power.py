@@ -16,6 +16,7 @@ from analysis.envelope import Envelope
 from analysis.noise import Noise, measure_noise
 from analysis.pairing import is_size
 from analysis.questions import (
+    AnyClaim,
     MonotoneQuestion,
     OrderingQuestion,
     Question,
@@ -25,7 +26,8 @@ from analysis.questions import (
 )
 from analysis.replicates import REPLICATES, Chance, Draws, Estimator
 from analysis.rivals import nearest_rival
-from hyperscale.claims import Claim, Monotone, Ordering, ScalingRate
+from analysis.separation_questions import SeparationQuestion
+from hyperscale.claims import Claim, Monotone, Ordering, ScalingRate, Separation
 from hyperscale.errors import AnalysisError
 from hyperscale.study import Study
 
@@ -247,18 +249,27 @@ def claim_question(
     setting_seconds: Mapping[str, float] | None = None,
 ) -> Question:
     """Return the question that ``claim`` asks of ``study``; `AnalysisError` where it cannot be simulated."""
-    if not isinstance(claim, ScalingRate | Ordering | Monotone):
+    if not isinstance(claim, ScalingRate | Separation | Ordering | Monotone):
         raise AnalysisError(f"Claims of kind {type(claim).__name__} have no power analysis.")
     column = claim.columns[-1]
-    counted = isinstance(claim, ScalingRate) or is_size(column)
+    counted = isinstance(claim, ScalingRate | Separation) or is_size(column)
     codes = None if counted else value_codes(study, claim.methods, column)
     designs = [
-        study_design(study, method, column, num_seeds=num_seeds, setting_seconds=setting_seconds, codes=codes)
+        study_design(
+            study,
+            method,
+            column,
+            num_seeds=num_seeds,
+            setting_seconds=setting_seconds,
+            codes=codes,
+        )
         for method in claim.methods
     ]
     if isinstance(claim, ScalingRate):
         rival = nearest_rival(claim, study)
         return RateQuestion(claim=claim, design=designs[0], noise=noise, rival=rival, draws=draws)
+    if isinstance(claim, Separation):
+        return SeparationQuestion(claim=claim, faster=designs[0], slower=designs[1], noise=noise, draws=draws)
     if isinstance(claim, Ordering):
         return OrderingQuestion(claim=claim, lower=designs[0], higher=designs[1], noise=noise, draws=draws)
     return MonotoneQuestion(claim=claim, design=designs[0], draws=draws)
@@ -269,6 +280,8 @@ def question_power(question: Question, noise: Noise) -> ClaimPower:
     claim, design = question.claim, question.designs[0]
     directed = isinstance(claim, Monotone)
     obstacle = "" if directed else budget_note(question.designs, claim.methods)
+    if isinstance(claim, ScalingRate) and claim.bound == "match" and claim.calibration is None:
+        obstacle = "a match is never decided without a calibration of the optimisation gap; give the claim one"
     chances = question.chances(0, design.num_seeds)
     settled = bool(obstacle) or min(chance.decisive for chance in chances) >= TARGET
     return ClaimPower(
@@ -301,10 +314,13 @@ def _without_power(claim: Claim, num_seeds: int, obstacle: str) -> ClaimPower:
     )
 
 
-def _notes(claim: Claim) -> tuple[str, ...]:
-    if isinstance(claim, ScalingRate) and claim.bound == "lower" and not claim.hard_family:
-        return ("an error below the bound can decide nothing: the target may be easier than the worst case",)
-    return ()
+def _notes(claim: AnyClaim) -> tuple[str, ...]:
+    notes = []
+    if isinstance(claim, ScalingRate) and claim.bound != "upper" and not claim.hard_family:
+        notes.append("an error below the bound can decide nothing: the target may be easier than the worst case")
+    if isinstance(claim, ScalingRate) and claim.calibration is not None:
+        notes.append("a calibration is simulated with the sizes and seeds of the claim; its trials come on top")
+    return tuple(notes)
 
 
 def octaves_needed(  # noqa: PLR0913

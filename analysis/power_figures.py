@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.checks import MIN_OCTAVES
+from analysis.decisions import MIN_OCTAVES
 from analysis.designs import Design
 from analysis.palette import FAINT, INK, new_figure, shades
 from analysis.power import TARGET

@@ -13,8 +13,8 @@ from typing import Protocol
 
 import numpy as np
 
-from analysis.checks import MIN_OCTAVES, MIN_SIZES, TOLERANCE
 from analysis.curves import Floats
+from analysis.decisions import MIN_OCTAVES, MIN_SIZES, TOLERANCE, Outcome, decide_rates
 from analysis.designs import Design
 from analysis.noise import Noise
 from analysis.pairing import is_size
@@ -22,6 +22,7 @@ from analysis.replicates import (
     Chance,
     Draws,
     Estimator,
+    SimulatedRates,
     chance_of,
     exponent_intervals,
     interpolation_weights,
@@ -36,14 +37,32 @@ ORDERING_RATIO = 0.8
 MONOTONE_EFFECT = 3.0
 """The effect assumed of a direction: first value to last, in standard deviations between seeds."""
 _PAIRS, _LEAST_REPLICATES = 2e8, 400
+_OUTCOMES = {
+    "upper": ([Outcome.ATTAINED], [Outcome.NOT_ATTAINED, Outcome.NOT_ATTAINED_GAP]),
+    "lower": ([Outcome.NOT_CONTRADICTED], [Outcome.CONTRADICTED]),
+    "match": ([Outcome.MATCHED], [Outcome.NOT_MATCHED]),
+}
+"""By the kind of bound: what is right where the claim holds, and what where it fails."""
 _EQUIVALENCE_LEVEL = 0.9  # two one-sided tests at 5 %
+
+
+class AnyClaim(Protocol):
+    """What every claim has."""
+
+    @property
+    def title(self) -> str:
+        """One line for tables."""
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods the claim speaks of."""
 
 
 class Question(Protocol):
     """A claim with a design, ready to be simulated."""
 
     @property
-    def claim(self) -> ScalingRate | Ordering | Monotone:
+    def claim(self) -> AnyClaim:
         """The claim."""
 
     @property
@@ -83,27 +102,25 @@ class RateQuestion:
         return self.chances_of(self.design.extended(octaves, num_seeds))
 
     def chances_of(self, design: Design) -> tuple[Chance, ...]:
-        """Return the chances of one design: 95 % intervals against 0.9 s (O) or 1.1 s (Omega)."""
+        """Return the chances of one design, by `analysis.decisions.decide_rates`."""
         claim, rival = self.claim, self.rival
-        rate = f"N^-{claim.exponent:.3g}"
-        truths = [(claim.exponent, f"the error falls as {rate}")]
-        if claim.bound == "upper" or claim.hard_family:
-            truths.append((rival.exponent, f"the error falls as N^-{rival.exponent:.3g} ({rival.source})"))
+        holding, failing = _OUTCOMES[claim.bound]
+        truths = [(claim.exponent, f"the error falls as N^-{claim.exponent:.3g}", holding, failing)]
+        # An error below a bound decides nothing where the target may be easier than the worst case.
+        if rival.exponent < claim.exponent or claim.hard_family:
+            source = f"the error falls as N^-{rival.exponent:.3g} ({rival.source})"
+            truths.append((rival.exponent, source, failing, holding))
         if too_small(design):
             never = np.zeros(self.draws.replicates, dtype=bool)
-            return tuple(chance_of(never, never, text, exponent) for exponent, text in truths)
-        _, low, high = exponent_intervals(design, self.noise, self.draws)
-        found = []
-        for exponent, text in truths:
-            if claim.bound == "upper":
-                limit = claim.exponent * (1 - TOLERANCE)
-                holds, fails = low + exponent >= limit, high + exponent < limit
-            else:
-                limit = claim.exponent * (1 + TOLERANCE)
-                holds, fails = high + exponent <= limit, (low + exponent > limit) & claim.hard_family
-            right, wrong = (holds, fails) if exponent == claim.exponent else (fails, holds)
-            found.append(chance_of(right, wrong, text, exponent))
-        return tuple(found)
+            return tuple(chance_of(never, never, text, exponent) for exponent, text, _, _ in truths)
+        found = SimulatedRates.of(design, self.noise, self.draws, calibrated=claim.calibration is not None)
+        chances = []
+        for exponent, text, right, wrong in truths:
+            outcomes = decide_rates(
+                claim.bound, claim.exponent, found.at(exponent), gap=found.gap, hard_family=claim.hard_family
+            )
+            chances.append(chance_of(np.isin(outcomes, right), np.isin(outcomes, wrong), text, exponent))
+        return tuple(chances)
 
     def with_perfect_seeds(self) -> RateQuestion:
         """Return the question where every seed finds the best: what no number of seeds can surpass."""
@@ -123,9 +140,9 @@ def equivalence_chance(
     never = np.zeros(draws.replicates, dtype=bool)
     if too_small(design):
         return chance_of(never, never, truth, exponent)
-    _, low, high = exponent_intervals(design, noise, draws, level=_EQUIVALENCE_LEVEL, estimator=estimator)
+    found = exponent_intervals(design, noise, draws, level=_EQUIVALENCE_LEVEL, estimator=estimator)
     margin = TOLERANCE * exponent
-    return chance_of((low > -margin) & (high < margin), never, truth, exponent)
+    return chance_of((found.low > -margin) & (found.high < margin), never, truth, exponent)
 
 
 def distinction_chance(
@@ -135,8 +152,8 @@ def distinction_chance(
 
     ``wrong`` is the chance that it lies wholly on the other side of the rival.
     """
-    _, low, high = exponent_intervals(design, noise, draws, estimator=estimator)
-    above, below = low + exponent > rival, high + exponent < rival
+    found = exponent_intervals(design, noise, draws, estimator=estimator)
+    above, below = found.low + exponent > rival, found.high + exponent < rival
     right, wrong = (above, below) if exponent > rival else (below, above)
     return chance_of(right, wrong, f"the exponent is {exponent:.3g}, not {rival:.3g}", exponent)
 

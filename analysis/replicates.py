@@ -7,19 +7,23 @@ on the same luck. Everything here is seeded and depends on its arguments alone.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from scipy import stats
 
+from analysis.calibration import gap_slopes
 from analysis.curves import Floats
 from analysis.designs import Design
-from analysis.estimators import LEVEL, Bools, envelope_series, slope_intervals
+from analysis.estimators import LEVEL, Bools, EnvelopeSeries, SlopeIntervals, envelope_series, slope_intervals
+from analysis.frontier import Slopes
 from analysis.noise import Noise
+from analysis.rates import RateEvidence, edge_exponents, rises_beyond_noise
 from hyperscale.errors import AnalysisError
 
 REPLICATES = 4000
+_CALIBRATION_BLOCK = 10**6  # beyond the blocks of any number of seeds
 Estimator = Literal["edge", "minimum"]
 
 
@@ -56,21 +60,24 @@ class Draws:
         if replicates < 1:
             raise AnalysisError(f"{replicates} replicates were asked for; allowed: a whole number of at least 1.")
         self.replicates, self._seed = replicates, seed
-        self._kept: dict[int, Floats] = {}
+        self._kept: dict[tuple[int, int], Floats] = {}
 
-    def exponentials(self, sizes: int, targets: int, seeds: int) -> Floats:
-        """Return numbers of mean 1, ``[replicates, sizes, targets, seeds]``; every size has a stream of its own."""
+    def exponentials(self, sizes: int, targets: int, seeds: int, *, part: int = 0) -> Floats:
+        """Return numbers of mean 1, ``[replicates, sizes, targets, seeds]``; every size has a stream of its own.
+
+        ``part`` tells the independent parts of a study apart: 0 the claim's own trials, 1 its calibration's.
+        """
         rows = seeds * targets
-        blocks = [self._block(size, rows)[:rows].reshape(seeds, targets, -1) for size in range(sizes)]
+        blocks = [self._block(part, size, rows)[:rows].reshape(seeds, targets, -1) for size in range(sizes)]
         numbers: Floats = np.stack(blocks).transpose(3, 0, 2, 1)
         return numbers
 
-    def _block(self, size: int, rows: int) -> Floats:
-        """Return at least ``rows`` rows ``[rows, replicates]`` of one size's stream."""
-        kept = self._kept.get(size)
+    def _block(self, part: int, size: int, rows: int) -> Floats:
+        """Return at least ``rows`` rows ``[rows, replicates]`` of the stream of one size of one part."""
+        kept = self._kept.get((part, size))
         if kept is None or len(kept) < rows:
-            stream = np.random.default_rng([self._seed, 0, size])
-            kept = self._kept[size] = stream.standard_exponential((rows, self.replicates))
+            stream = np.random.default_rng([self._seed, 2 * part, size])
+            kept = self._kept[part, size] = stream.standard_exponential((rows, self.replicates))
         return kept
 
     def normals(self, block: int, columns: int) -> Floats:
@@ -79,23 +86,76 @@ class Draws:
         return stream.standard_normal((columns, self.replicates)).T
 
 
+def simulated_logs(design: Design, noise: Noise, draws: Draws, *, part: int = 0) -> Floats:
+    """Return the log errors of studies of exponent 0, ``[replicates, sizes, targets, seeds]``."""
+    num_sizes = len(design.sizes)
+    numbers = draws.exponentials(num_sizes, design.num_targets, design.num_seeds, part=part)
+    return noise.log_values(numbers, draws.normals(_CALIBRATION_BLOCK * part, num_sizes))
+
+
 def exponent_intervals(
     design: Design, noise: Noise, draws: Draws, *, level: float = LEVEL, estimator: Estimator = "edge"
-) -> tuple[Floats, Floats, Floats]:
-    """Return (estimate, low, high) of the exponent, each ``[replicates]``, where the true one is 0.
+) -> SlopeIntervals:
+    """Return the exponents' intervals, ``[replicates]``, where the true exponent is 0.
 
-    All estimators are equivariant: with true exponent s the three are larger by s. ``edge`` is what verdicts use
-    (`analysis.uncertainty`), ``minimum`` the least squares line through the minima.
+    All estimators are equivariant: with true exponent s everything is larger by s. ``edge`` is what verdicts use
+    (`analysis.rates`), ``minimum`` the least squares line through the minima.
     """
-    num_sizes, x = len(design.sizes), np.log(design.sizes)
-    normals = draws.normals(0, num_sizes)
-    logs = noise.log_values(draws.exponentials(num_sizes, design.num_targets, design.num_seeds), normals)
+    x, logs = np.log(design.sizes), simulated_logs(design, noise, draws)
     if estimator == "minimum":
         found = slope_intervals(x, logs.min(axis=-1).max(axis=-1), level)
-    else:
-        series = envelope_series(x, logs)
-        found = slope_intervals(x, series.edge, level, seed_variance=series.seed_variance)
-    return -found.slope, -found.high, -found.low
+        return SlopeIntervals(-found.slope, found.standard_error, -found.high, -found.low)
+    return edge_exponents(x, envelope_series(x, logs), level)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SimulatedRates:
+    """Simulated studies of true exponent 0 as `analysis.decisions` wants them, ready to be moved to another truth.
+
+    The two further estimators, which cost a thousand times as much, are left out: under this noise they disagree
+    with the minimum, and so forbid a verdict, in about one study in a hundred.
+    """
+
+    log_sizes: Floats
+    num_seeds: int
+    interval: SlopeIntervals
+    series: EnvelopeSeries
+    gap: SlopeIntervals | None
+
+    @classmethod
+    def of(cls, design: Design, noise: Noise, draws: Draws, *, calibrated: bool) -> SimulatedRates:
+        """Simulate a design; ``calibrated`` adds a calibration with the same sizes and seeds, whose gap stays put."""
+        x = np.log(design.sizes)
+        series = envelope_series(x, simulated_logs(design, noise, draws))
+        gap = None
+        if calibrated:
+            single = replace(design, num_targets=1)
+            gap = gap_slopes(x, simulated_logs(single, noise, draws, part=1))
+        return cls(
+            log_sizes=x,
+            num_seeds=design.num_seeds,
+            interval=edge_exponents(x, series),
+            series=series,
+            gap=gap,
+        )
+
+    def at(self, exponent: float) -> RateEvidence:
+        """Return the evidence of studies whose true exponent is ``exponent``."""
+        series = replace(self.series, minimum=self.series.minimum - exponent * self.log_sizes)
+        absent = np.full(self.interval.slope.shape, np.nan)
+        return RateEvidence(
+            interval=_moved(self.interval, exponent),
+            minimum=_moved(self.interval, exponent),
+            quantile=Slopes(absent, absent),
+            frontier=Slopes(absent, absent),
+            disagree=np.zeros(absent.shape, dtype=np.bool_),
+            rises=rises_beyond_noise(self.log_sizes, series, self.num_seeds),
+            series=series,
+        )
+
+
+def _moved(found: SlopeIntervals, exponent: float) -> SlopeIntervals:
+    return found._replace(slope=found.slope + exponent, low=found.low + exponent, high=found.high + exponent)
 
 
 def mean_signs(per_seed: Floats, level: float = LEVEL) -> tuple[Bools, Bools]:

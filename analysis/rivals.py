@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from analysis import theorems
-from analysis.checks import TOLERANCE
+from analysis.decisions import TOLERANCE
 from hyperscale.claims import ScalingRate
 from hyperscale.errors import AnalysisError
 from hyperscale.study import Study
@@ -53,10 +54,11 @@ def theorem_rates(dims: TargetDims) -> list[ScalingRate]:
 
 
 def nearest_rival(claim: ScalingRate, study: Study) -> Rival:
-    """Return the exponent nearest to the claim's on the side where the claim fails.
+    """Return the exponent nearest to the claim's (by ratio) on a side where the claim fails.
 
-    An O-claim fails below 0.9 s, an Omega-claim above 1.1 s. Candidates are the study's other rates and those of
-    the theorems for the method's target, in the same size column; without any, half or twice the claimed exponent.
+    An O-claim fails below 0.9 s, an Omega-claim above 1.1 s, a match on both sides. Candidates are the study's other
+    rates and those of the theorems for the method's target, in the same size column; without any, half the claimed
+    exponent, or twice it for an Omega-claim.
     """
     rates = [other for other in study.claims if isinstance(other, ScalingRate)]
     for setting in study.settings:
@@ -68,15 +70,14 @@ def nearest_rival(claim: ScalingRate, study: Study) -> Rival:
         for rate in reversed(rates)
         if rate.size == claim.size
     }
-    if claim.bound == "upper":
-        failing = [s for s in candidates if s < claim.exponent * (1 - TOLERANCE)]
-        if failing:
-            return Rival(exponent=max(failing), source=candidates[max(failing)])
-        return Rival(exponent=claim.exponent / FALLBACK_FACTOR, source="half the claimed exponent")
-    failing = [s for s in candidates if s > claim.exponent * (1 + TOLERANCE)]
-    if failing:
-        return Rival(exponent=min(failing), source=candidates[min(failing)])
-    return Rival(exponent=claim.exponent * FALLBACK_FACTOR, source="twice the claimed exponent")
+    below = [s for s in candidates if s < claim.exponent * (1 - TOLERANCE) and claim.bound != "lower"]
+    above = [s for s in candidates if s > claim.exponent * (1 + TOLERANCE) and claim.bound != "upper"]
+    if below or above:
+        nearest = min([*below, *above], key=lambda s: abs(math.log(s / claim.exponent)))
+        return Rival(exponent=nearest, source=candidates[nearest])
+    if claim.bound == "lower":
+        return Rival(exponent=claim.exponent * FALLBACK_FACTOR, source="twice the claimed exponent")
+    return Rival(exponent=claim.exponent / FALLBACK_FACTOR, source="half the claimed exponent")
 
 
 def _dims(columns: Mapping[str, str | int | float]) -> TargetDims | None:

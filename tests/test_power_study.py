@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from scipy import stats
 
-from analysis.designs import study_design
+from analysis.designs import Design, study_design
 from analysis.noise import Noise
 from analysis.palette import drawing
 from analysis.power import TARGET, claim_question, study_power
@@ -19,7 +21,8 @@ from analysis.power_figures import plot_power, power_curves
 from analysis.questions import RateQuestion
 from analysis.replicates import Draws
 from analysis.rivals import Rival, nearest_rival
-from hyperscale.claims import ScalingRate
+from analysis.separation_questions import SeparationQuestion
+from hyperscale.claims import Calibration, ScalingRate
 from hyperscale.cli import main
 from hyperscale.errors import AnalysisError
 from hyperscale.power_view import print_power
@@ -50,6 +53,29 @@ def test_rivals_are_the_nearest_theorems(tiny: StudyFile) -> None:
     assert nearest_rival(replace(upper, exponent=0.3), tiny.study).exponent == pytest.approx(0.15)
 
 
+def test_a_match_without_calibration_is_never_decided(tiny: StudyFile) -> None:
+    """The chance is 0 and the advice says what is missing."""
+    upper = tiny.study.claims[0]
+    assert isinstance(upper, ScalingRate)
+    (found,) = study_power(replace(tiny.study, claims=(replace(upper, bound="match"),)), replicates=100)
+    assert "calibration" in found.advice
+    assert found.worst is not None
+    assert found.worst.decisive == 0
+
+
+def test_calibration_trials_are_no_part_of_the_design(tiny: StudyFile) -> None:
+    """Settings that a claim names as its calibration count neither as sizes nor as trials nor as a target."""
+    rate = tiny.study.claims[0]
+    assert isinstance(rate, ScalingRate)
+    calibration = Calibration(where={"lr": 0.01}, infimum_constant=1.0, infimum_exponent=2.0)
+    plain = study_design(tiny.study, "Hypernetwork", rate.size)
+    calibrated = replace(tiny.study, claims=(replace(rate, calibration=calibration),))
+    assert plain.trials_per_seed == (2, 2, 2, 2)
+    assert study_design(calibrated, "Hypernetwork", rate.size).trials_per_seed == (1, 1, 1, 1)
+    (found,) = study_power(calibrated, replicates=100)
+    assert "its trials come on top" in found.notes[0]
+
+
 def test_a_study_with_unequal_budgets_gets_no_chance(tiny: StudyFile) -> None:
     """The claim about the method that lacks a trial is told why, and no change is proposed."""
     study = replace(tiny.study, settings=tiny.study.settings[1:])
@@ -76,6 +102,39 @@ def test_a_method_without_the_column_is_refused(tiny: StudyFile) -> None:
     """A size that the method's settings do not have is named."""
     with pytest.raises(AnalysisError, match="Hypernetwork has no numeric column 'num_params'"):
         study_design(tiny.study, "Hypernetwork", "num_params")
+
+
+# --- a separation of two rates -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Apart:
+    """A separation of two rates, as a claim states it."""
+
+    difference: float
+    hard_family: bool = True
+    title: str = "A falls faster than B"
+    methods: tuple[str, ...] = ("A", "B")
+
+
+@pytest.mark.parametrize("shift", [1.0, 1.2])
+def test_power_of_a_separation(shift: float) -> None:
+    """With lack of fit alone it is a t-test on the sizes: exact where they are shared, Welch's power where not."""
+    faster = Design.spaced(6, 1, 3)
+    slower = replace(faster, sizes=tuple(shift * size for size in faster.sizes))
+    noise, draws = Noise(excess=0, lack_of_fit=0.15), Draws(4000, seed=11)
+    question = SeparationQuestion(claim=Apart(difference=0.15), faster=faster, slower=slower, noise=noise, draws=draws)
+    holds, equal = question.chances(0, 3)
+    count = 7 if shift == 1 else 6  # only sizes in the range that both methods cover
+    spread = math.log(2) ** 2 * (count**3 - count) / 12
+    free = (count - 2) * (1 if shift == 1 else 2)
+    distance = 0.15 * math.sqrt(spread / 2) / 0.15
+    expected = float(stats.nct.sf(stats.t.ppf(0.975, free), free, distance))
+    allowed = 3 * math.sqrt(expected * (1 - expected) / 4000) + (0 if shift == 1 else 0.02)
+    assert holds.decisive == pytest.approx(expected, abs=allowed)
+    assert equal.wrong == pytest.approx(0.05, abs=0.015)
+    assert len(replace(question, claim=Apart(difference=0.15, hard_family=False)).chances(0, 3)) == 1
+    assert question.chances(0, 1)[0].decisive == 0
 
 
 # --- the figure ----------------------------------------------------------------------------------------------------
