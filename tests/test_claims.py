@@ -112,7 +112,7 @@ def test_a_study_checks_the_columns_of_every_claim(claim, words: str) -> None:
 
 def test_every_kind_of_claim_reaches_the_report(tmp_path: Path) -> None:
     """A report judges each kind, strict JSON and page included; a separation alone draws its envelopes."""
-    file = study_file(seeds=6, claims=CLAIMS)
+    file = study_file(seeds=10, claims=CLAIMS)
     records = [finished(trial) for trial in file.study.trials()]
     report = write_report(file, records, tmp_path)
     data = json.loads(report.json.read_text(), parse_constant=pytest.fail)
