@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 from analysis.curves import Floats
-from analysis.uncertainty import LEVEL, Interval
+from analysis.uncertainty import Interval
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +30,7 @@ class Estimate:
         """The square root of the variance."""
         return math.sqrt(self.variance)
 
-    def interval(self, *, level: float = LEVEL) -> Interval:
+    def interval(self, *, level: float = 0.95) -> Interval:
         """Return the two-sided t-interval."""
         half = self.half_width(0.5 + level / 2)
         return self.value - half, self.value + half
