@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 import hyperscale
+from analysis import theorems
 from analysis.report import write_report
 from hyperscale.claims import Ceiling, Claim, Convergence, Factor, Monotone, Separation, WidthExponent
 from hyperscale.errors import StudyError
-from hyperscale.study import Study
+from hyperscale.study import Study, load_study
 from tests.test_report import finished, study_file
 
 CLAIMS: tuple[Claim, ...] = (
@@ -110,17 +111,35 @@ def test_a_study_checks_the_columns_of_every_claim(claim, words: str) -> None:
         Study(name="s", settings=study.settings, seeds=range(2), metrics=("rmse",), claims=(claim,))
 
 
+def test_the_theorems_claims_fit_the_columns_of_a_real_study() -> None:
+    """With their defaults the claims on rates, factors and neurons are about columns of the quickstart's trials."""
+    study = load_study(Path(__file__).parents[1] / "studies" / "quickstart.py").study
+    target = study.settings[0].target
+    claims = (
+        theorems.instance_rate(target),
+        theorems.total_rate(target),
+        theorems.modularity_separation(target),
+        theorems.modularity_separation(target, growing=True),
+        theorems.total_separation(target, slower="Embedding"),
+        theorems.total_ordering(),
+        theorems.instance_factor(),
+        theorems.selector_factor(),
+        theorems.emulation_factor(),
+        theorems.neuron_gain(method="PerInstance"),
+        theorems.shallow_neuron_gain(method="PerInstance"),
+    )
+    assert replace(study, claims=claims).claims == claims
+
+
 def test_every_kind_of_claim_reaches_the_report(tmp_path: Path) -> None:
-    """A report judges each kind, strict JSON and page included; a separation alone draws its envelopes."""
-    file = study_file(seeds=6, claims=CLAIMS)
-    records = [finished(trial) for trial in file.study.trials()]
-    report = write_report(file, records, tmp_path)
+    """A report judges each kind, strict JSON and page included, and draws the envelopes of a separation."""
+    claims = (*CLAIMS, replace(CLAIMS[0], metric="rmse"))
+    file = study_file(seeds=10, claims=claims)
+    report = write_report(file, [finished(trial) for trial in file.study.trials()], tmp_path)
     data = json.loads(report.json.read_text(), parse_constant=pytest.fail)
-    assert [v["kind"] for v in data["verdicts"]] == [type(claim).__name__ for claim in CLAIMS]
-    words = [v["verdict"] for v in data["verdicts"]]
+    assert [v["kind"] for v in data["verdicts"]] == [type(claim).__name__ for claim in claims]
+    words = [v["verdict"] for v in data["verdicts"][:-1]]
     assert words == ["supported", "attained", "supported", "contradicted", "supported", "not contradicted"], data
-    page = report.html.read_text()
     assert all(v["expectation"] for v in data["verdicts"])
-    assert "difference of exponents" in page
-    alone = write_report(study_file(claims=CLAIMS[:1]), records, tmp_path / "alone")
-    assert {curve["method"] for curve in alone.data["curves"]} == {"Hypernetwork", "Embedding"}
+    assert {curve["metric"] for curve in data["curves"]} == {"sup_error", "rmse"}
+    assert "difference of exponents" in report.html.read_text()

@@ -1,9 +1,9 @@
 """The papers' theorems as claims: one function for each statement that has a rate, an ordering or a limit.
 
 "On the Modularity of Hypernetworks" (Galanti & Wolf, 2020; `modularity`, `comparisons`) and "On Infinite-Width
-Hypernetworks" (Littwin, Galanti, Wolf & Yang, 2020; `infinite_width`). A claim carries the statement, its source,
-the conditions and where they fail, and what the paper prints wrongly where it touches the statement. No verdict
-on a claim decides a theorem: the theorems speak of best weights, worst targets and infinite widths.
+Hypernetworks" (Littwin, Galanti, Wolf & Yang, 2020; `infinite_width`, `taylor_terms`). A claim carries the statement,
+its source, the conditions and where they fail, and what the paper prints wrongly where it touches the statement. No
+verdict on a claim decides a theorem: the theorems speak of best weights, worst targets and infinite widths.
 
 ======================== ============================= ===============
 statement                function                      claim
@@ -72,9 +72,6 @@ from analysis.theorems.infinite_width import (
     primary_kernel_limit,
     process_limit,
     rotation_invariance,
-    taylor_exponent,
-    taylor_spacing,
-    taylor_term_decay,
     variance_decay,
     variance_plateau,
     width_benefit,
@@ -90,6 +87,7 @@ from analysis.theorems.modularity import (
     total_rate,
     universal_rate,
 )
+from analysis.theorems.taylor_terms import taylor_exponent, taylor_spacing, taylor_term_decay
 
 __all__ = [
     "TheoremTarget",

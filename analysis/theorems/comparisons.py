@@ -252,7 +252,7 @@ def unique_approximator(
     )
 
 
-def neuron_gain(*, method: str | type, metric: str = "sup_error", along: str = "width") -> Monotone:
+def neuron_gain(*, method: str | type, metric: str = "sup_error", along: str = "primary_width") -> Monotone:
     """Assumption 2: one more neuron gives a strictly smaller best error, unless the class holds the target.
 
     As printed both sides of the inequality have the same class; the right one is meant to have the neuron more.
@@ -276,7 +276,7 @@ def neuron_gain(*, method: str | type, metric: str = "sup_error", along: str = "
     )
 
 
-def shallow_neuron_gain(*, method: str | type, metric: str = "rmse", along: str = "width") -> Monotone:
+def shallow_neuron_gain(*, method: str | type, metric: str = "rmse", along: str = "primary_width") -> Monotone:
     """Lemma 1: Assumption 2 holds for networks of two layers in the L2 distance.
 
     For tanh and sigmoid in any dimension, for ReLU when m = 1. The inequality is misprinted as in Assumption 2.
@@ -302,7 +302,7 @@ def shallow_neuron_gain(*, method: str | type, metric: str = "rmse", along: str 
 
 
 def lipschitz_ceiling(
-    *, method: str | type, metric: str = "lipschitz_quotient", ceiling: str = "spectral_complexity"
+    *, method: str | type, metric: str = "lipschitz_quotient", ceiling: str = "spectral_complexity_primary"
 ) -> Ceiling:
     """Sec. 2.1, [APP] Lemma 3: C(f) = L^(k-1) prod_i |W^i|_1 is at least the Lipschitz constant of f.
 
