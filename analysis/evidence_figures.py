@@ -16,7 +16,6 @@ from analysis.uncertainty import fit_band
 from analysis.verdicts import Verdict
 from hyperscale.errors import AnalysisError
 
-TOLERANCE = 0.1
 _ORDER = {"upper": "O", "lower": "Ω", "match": "Θ"}
 
 

@@ -44,6 +44,14 @@ def powers(text: str) -> Markup:
     return Markup(raised.replace("<sup>-", "<sup>−"))
 
 
+def split_remark(statement: str) -> tuple[str, str]:
+    """Return a statement and the sentence in brackets that ends it (how the paper prints it), empty without one."""
+    start = statement.rfind(". (")
+    if start < 0 or not statement.endswith(".)"):
+        return statement, ""
+    return statement[: start + 1], statement[start + 3 : -1]
+
+
 def render_page(
     study_file: StudyFile,
     data: Mapping[str, Any],
@@ -67,6 +75,7 @@ def render_page(
         duration=duration,
         label=label,
         powers=powers,
+        split_remark=split_remark,
     )
     return environment.get_template("report.html").render(
         data=data,

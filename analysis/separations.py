@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.curves import Floats
+from analysis.decisions import MIN_OCTAVES, MIN_SIZES, TOLERANCE
 from analysis.pairing import (
     best_values,
     complete_seeds,
@@ -27,10 +28,6 @@ from analysis.slopes import Estimate, difference_of, mean_of, row_slopes, slope_
 from analysis.uncertainty import Interval, hull
 from analysis.verdicts import Cause, Verdict, inconclusive
 from hyperscale.claims import Factor, Separation
-
-MIN_SIZES = 4
-MIN_OCTAVES = 3.0
-TOLERANCE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from analysis.page import number, powers
+from analysis.page import number, powers, split_remark
 from analysis.report import write_report
 from analysis.summary import describe, partial_notice, troubles
 from hyperscale.claims import Monotone, Ordering, ScalingRate
@@ -286,3 +286,17 @@ def test_powers_are_raised_and_the_rest_escaped() -> None:
     """Exponents become superscripts, brackets and full stops around them stay, markup is escaped."""
     assert powers("O(N^-1), eps^(-m/r).") == "O(N<sup>−1</sup>), eps<sup>−m/r</sup>."
     assert powers("a < b & N^-0.5.") == "a &lt; b &amp; N<sup>−0.5</sup>."
+
+
+@pytest.mark.parametrize(
+    ("statement", "parts"),
+    [
+        ("Error ≤ c N^-1. (The sketch prints m2.)", ("Error ≤ c N^-1.", "The sketch prints m2.")),
+        ("A (b) c.", ("A (b) c.", "")),
+        ("Errors. (It prints Ω(N^(-m/r)) once.)", ("Errors.", "It prints Ω(N^(-m/r)) once.")),
+        ("Error of h(x).", ("Error of h(x).", "")),
+    ],
+)
+def test_remarks_on_the_print_are_told_apart(statement: str, parts: tuple[str, str]) -> None:
+    """What a theorem says stands in the verdict; how the paper misprints it, in the small print."""
+    assert split_remark(statement) == parts
