@@ -1,0 +1,278 @@
+"""Figures of fits to tables: points, curve with prediction band, what was held out, and residuals below."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.gridspec import GridSpecFromSubplotSpec, SubplotSpec
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+from analysis.interim_choice import predict_with_interval
+from analysis.models import Floats
+from analysis.palette import FAINT, INK, crowded, drawing, label, method_style, new_figure, plain
+from analysis.table_records import FitRecord
+from hyperscale.errors import AnalysisError
+
+MAX_PANELS = 24
+_WITH_RESIDUALS = 12
+FIT, HELD_OUT, ASKED = (method_style(name).colour for name in ("Hypernetwork", "Embedding", "PerInstance"))
+NUM_ISO = 5
+
+
+def plot_fits(records: Sequence[FitRecord], *, x: str, y: str, x2: str | None = None) -> Figure:
+    """Draw fits: one large with residuals below, a panel for each of several groups, at most 24 of them.
+
+    With two sizes: y against x in lines of equal x2, and predicted against observed. Axes are logarithmic, for which
+    ``x``, ``y`` and ``x2`` are the labels. Raises `AnalysisError` where no record has a fit.
+    """
+    fitted = [record for record in records if record.fit is not None]
+    if not fitted:
+        raise AnalysisError("There is no fit to draw: no group could be fitted.")
+    with drawing("fit"):
+        if len(records) > 1:
+            return _plot_groups(fitted, x, y, x2)
+        figure = new_figure(10.4, 6.2) if x2 is not None else new_figure(7.8, 6.4)
+        whole = figure.add_gridspec(1, 1)[0]
+        if x2 is not None:
+            _draw_two_sizes(figure, fitted[0], whole, (x, y, x2))
+        else:
+            main, below = _draw_cell(figure, fitted[0], whole, residuals=True)
+            _label_cell(main, below, x, y)
+        _legend(figure, fitted, lines_of_x2=x2 is not None)
+    return figure
+
+
+def _plot_groups(fitted: Sequence[FitRecord], x: str, y: str, x2: str | None) -> Figure:
+    """Draw one cell a group."""
+    shown = fitted[:MAX_PANELS]
+    columns = min(4, math.ceil(math.sqrt(len(shown))))
+    lines = math.ceil(len(shown) / columns)
+    below = len(shown) <= _WITH_RESIDUALS
+    figure = new_figure(max(3.3 * columns, 7.0), (3.5 if below else 2.6) * lines + 0.7)
+    grid = figure.add_gridspec(lines, columns)
+    for place, record in enumerate(shown):
+        row, column = divmod(place, columns)
+        if x2 is not None:
+            axes = figure.add_subplot(grid[row, column])
+            _draw_agreement(axes, record, y)
+            axes.set_title(_title(record), fontsize=9)
+            continue
+        main, residual = _draw_cell(figure, record, grid[row, column], residuals=below)
+        main.set_title(_title(record), fontsize=9)
+        _label_cell(main, residual, x if place + columns >= len(shown) else "", y if column == 0 else "")
+    _legend(figure, shown, lines_of_x2=False)
+    if len(fitted) > len(shown):
+        figure.suptitle(f"the first {len(shown)} of {len(fitted)} groups", fontsize=9, color=FAINT, x=0.99, ha="right")
+    return figure
+
+
+def _title(record: FitRecord) -> str:
+    """Return a group's values and its exponent."""
+    assert record.fit is not None
+    name = " · ".join(str(value) for value in record.group.values())
+    exponent = record.exponent
+    if exponent is None:
+        return f"{name}\n{record.fit.model.replace('_', ' ')}"
+    error = "" if exponent.standard_error is None else f" ± {exponent.standard_error:.1g}"
+    return f"{name}\nexponent {exponent.estimate:.3g}{error}"
+
+
+def _draw_cell(
+    figure: Figure | SubFigure, record: FitRecord, place: SubplotSpec, *, residuals: bool
+) -> tuple[Axes, Axes | None]:
+    """Draw one fit of one size, with its residuals below."""
+    if not residuals:
+        axes = figure.add_subplot(place)
+        _draw_fit(axes, record)
+        return axes, None
+    split = GridSpecFromSubplotSpec(2, 1, place, height_ratios=(3.2, 1), hspace=0.0)
+    main = figure.add_subplot(split[0])
+    below = figure.add_subplot(split[1], sharex=main)
+    _draw_fit(main, record)
+    main.tick_params(axis="x", labelbottom=False)
+    _draw_residuals(below, record)
+    return main, below
+
+
+def _label_cell(main: Axes, below: Axes | None, x: str, y: str) -> None:
+    main.set_ylabel(label(y))
+    (main if below is None else below).set_xlabel(label(x))
+    if below is not None and y:
+        below.set_ylabel("residual\n(log)", fontsize=9)
+
+
+def _draw_fit(axes: Axes, record: FitRecord) -> None:
+    """Draw points, curve and band, rows held out, and predictions."""
+    assert record.fit is not None
+    axes.grid(True, which="major")
+    points, held_out, asked = record.points, record.held_out, record.asked
+    reach = [points.x] + ([held_out.points.x] if held_out else []) + ([asked.x] if asked else [])
+    every = np.concatenate(reach)
+    grid = np.geomspace(every.min(), every.max(), 160)
+    band = predict_with_interval(record.fit, grid, level=record.level)
+    if np.isfinite(band.low).all() and np.isfinite(band.high).all():
+        axes.fill_between(grid, band.low, band.high, color=FIT, alpha=0.14, linewidth=0, zorder=1)
+    inside = grid <= points.x.max()
+    axes.plot(grid[inside], band.y[inside], color=FIT, linewidth=1.8, zorder=4)
+    if not inside.all():
+        beyond = grid >= grid[inside][-1]
+        axes.plot(grid[beyond], band.y[beyond], color=FIT, linewidth=1.8, linestyle=(0, (4, 1.6)), zorder=4)
+    size = 5.5 if len(points) <= 60 else 3.6
+    axes.plot(points.x, points.y, **_dots(INK, size, len(points)), zorder=3)
+    shown = [points.y]
+    if held_out is not None:
+        axes.plot(held_out.points.x, held_out.points.y, **_rings(HELD_OUT, size, len(held_out.points)), zorder=5)
+        shown.append(held_out.points.y)
+    if asked is not None and record.predictions is not None:
+        low, high = record.predictions.low, record.predictions.high
+        if np.isfinite(low).all():
+            axes.vlines(asked.x, low, high, color=ASKED, linewidth=1.4, zorder=5)
+        axes.plot(asked.x, asked.y, linestyle="none", marker="D", markersize=6, color=ASKED, zorder=6)
+        shown.append(asked.y)
+    _log_ticks(axes, "x", every)
+    _log_ticks(axes, "y", np.concatenate([*shown, band.y]))
+
+
+def _dots(colour: str, size: float, count: int) -> dict[str, Any]:
+    faint = {"alpha": 0.75 if count <= 60 else 0.45, "rasterized": crowded(count)}
+    return {"linestyle": "none", "marker": "o", "markersize": size, "markeredgewidth": 0, "color": colour, **faint}
+
+
+def _rings(colour: str, size: float, count: int) -> dict[str, Any]:
+    return {"linestyle": "none", "marker": "o", "markersize": size, "markerfacecolor": "white",
+            "markeredgecolor": colour, "markeredgewidth": 1.3, "rasterized": crowded(count)}  # fmt: skip
+
+
+def _draw_residuals(axes: Axes, record: FitRecord) -> None:
+    """Draw log residuals, observed less fitted, of the fitted rows and of those held out."""
+    assert record.fit is not None
+    size = 4.0 if len(record.points) <= 60 else 2.8
+    axes.axhline(0.0, color=FIT, linewidth=1.2, zorder=2)
+    axes.grid(True, axis="y")
+    shown = [record.fit.residuals]
+    axes.plot(record.points.x, record.fit.residuals, **_dots(INK, size, len(record.points)), zorder=3)
+    if record.held_out is not None:
+        misses = np.log(record.held_out.points.y / record.held_out.prediction.y)
+        axes.plot(record.held_out.points.x, misses, **_rings(HELD_OUT, size, len(misses)), zorder=3)
+        shown.append(misses)
+    # Residuals of rounding size are no pattern: the axis spans at least a thousandth of a per cent.
+    reach = max(1.15 * float(np.abs(np.concatenate(shown)).max()), 1e-5)
+    axes.set_ylim(-reach, reach)
+    axes.yaxis.set_major_locator(MaxNLocator(3, symmetric=True))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}".replace("-", "−")))
+
+
+def _draw_two_sizes(figure: Figure, record: FitRecord, place: SubplotSpec, names: tuple[str, str, str]) -> None:
+    """Draw y against x in lines of equal x2, residuals below it, and predicted against observed beside it."""
+    x, y, x2 = names
+    assert record.points.x2 is not None
+    split = GridSpecFromSubplotSpec(2, 2, place, height_ratios=(3.2, 1), width_ratios=(1.25, 1))
+    main = figure.add_subplot(split[0, 0])
+    below = figure.add_subplot(split[1, 0], sharex=main)
+    shades = ScalarMappable(
+        LogNorm(record.points.x2.min(), record.points.x2.max()), sns.color_palette("crest", as_cmap=True)
+    )
+    _draw_lines_of_x2(main, record, shades)
+    _draw_residuals(below, record)
+    main.tick_params(axis="x", labelbottom=False)
+    _label_cell(main, below, x, y)
+    _draw_agreement(figure.add_subplot(split[:, 1]), record, y, shades)
+    bar = figure.colorbar(shades, ax=main, pad=0.01, aspect=30)
+    bar.set_label(label(x2))
+    bar.outline.set_visible(False)
+
+
+def _draw_lines_of_x2(axes: Axes, record: FitRecord, shades: ScalarMappable) -> None:
+    """Draw the fitted curve over x at five values of x2, and the points in the same colours."""
+    fit, points = record.fit, record.points
+    assert fit is not None
+    assert points.x2 is not None
+    axes.grid(True, which="major")
+    grid = np.geomspace(points.x.min(), points.x.max(), 120)
+    low, high = np.quantile(points.x2, [0.03, 0.97])
+    for value in np.geomspace(low, high, NUM_ISO):
+        axes.plot(grid, fit.predict(grid, np.full_like(grid, value)), color=shades.to_rgba(value), linewidth=1.6)
+    axes.scatter(points.x, points.y, color=shades.to_rgba(points.x2), s=14, linewidths=0, zorder=3)
+    _log_ticks(axes, "x", points.x)
+    _log_ticks(axes, "y", points.y)
+
+
+def _draw_agreement(axes: Axes, record: FitRecord, y: str, shades: ScalarMappable | None = None) -> None:
+    """Draw predicted against observed, with the line where they agree; rows held out as rings."""
+    assert record.fit is not None
+    points = record.points
+    fitted = record.fit.predict(points.x, points.x2)
+    ends = [points.y, fitted]
+    axes.grid(True, which="major")
+    if shades is None or points.x2 is None:
+        axes.plot(points.y, fitted, **_dots(INK, 3.6, len(points)), zorder=3)
+    else:
+        axes.scatter(points.y, fitted, color=shades.to_rgba(points.x2), s=14, linewidths=0, zorder=3)
+    if record.held_out is not None:
+        axes.plot(
+            record.held_out.points.y, record.held_out.prediction.y, **_rings(HELD_OUT, 4.5, len(points)), zorder=4
+        )
+        ends += [record.held_out.points.y, record.held_out.prediction.y]
+    span = np.array([np.concatenate(ends).min(), np.concatenate(ends).max()])
+    axes.plot(span, span, color=FIT, linewidth=1.4, zorder=2)
+    _log_ticks(axes, "x", span)
+    _log_ticks(axes, "y", span)
+    axes.set_xlabel(f"observed {label(y)}")
+    axes.set_ylabel(f"fitted {label(y)}")
+
+
+def _legend(figure: Figure, records: Sequence[FitRecord], *, lines_of_x2: bool) -> None:
+    """Say above the figure what is drawn, only of what there is."""
+    first = records[0]
+    dot: Mapping[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 5.5}
+    handles: list[Any] = [Line2D([], [], color=INK, alpha=0.75, markeredgewidth=0, **dot, label="observed")]
+    name = _fit_label(first) if len(records) == 1 else "fit"
+    handles.append(Line2D([], [], color=FIT, linewidth=1.8, label=name))
+    if not lines_of_x2:
+        handles.append(Patch(color=FIT, alpha=0.14, linewidth=0, label=f"{100 * first.level:g} % of new points"))
+    if any(record.held_out is not None for record in records):
+        look = {**dot, "markerfacecolor": "white", "markeredgecolor": HELD_OUT, "markeredgewidth": 1.3}
+        handles.append(Line2D([], [], **look, label="held out"))
+    if any(record.asked is not None for record in records) and not lines_of_x2:
+        handles.append(Line2D([], [], linestyle="none", marker="D", markersize=6, color=ASKED, label="predicted"))
+    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), handlelength=1.8, columnspacing=1.4)
+
+
+def _fit_label(record: FitRecord) -> str:
+    """Return the equation, or the model's name where that is too long for a legend."""
+    assert record.fit is not None
+    return record.equation if len(record.equation) <= 48 else record.fit.model.replace("_", " ")
+
+
+def _log_ticks(axes: Axes, which: str, values: Floats) -> None:
+    """Make an axis logarithmic with a handful of ticks: evenly placed numbers, 1-2-5 or powers of ten, by its width."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axes.set_xscale("log") if which == "x" else axes.set_yscale("log")
+    low, high = float(values.min()), float(values.max())
+    if high / low < 5:
+        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    else:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 90 else (1.0,), numticks=7))
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
+
+
+def _tick(value: float) -> str:
+    """Return a tick's number: plain between 0.001 and a million, else with a power of ten."""
+    if value <= 0 or 1e-3 <= value < 1e6:
+        return plain(value)
+    power = math.floor(math.log10(value) + 1e-9)
+    digits = value / 10.0**power
+    ten = f"10$^{{{power}}}$"
+    return ten if abs(digits - 1) < 1e-6 else f"{digits:.3g}·{ten}"
