@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpecFromSubplotSpec, SubplotSpec
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -41,7 +42,7 @@ def plot_fits(records: Sequence[FitRecord], *, x: str, y: str, x2: str | None = 
     with drawing("fit"):
         if len(records) > 1:
             return _plot_groups(fitted, x, y, x2)
-        figure = new_figure(10.4, 6.2) if x2 is not None else new_figure(7.8, 6.4)
+        figure = new_figure(11.0, 6.0) if x2 is not None else new_figure(7.8, 6.4)
         whole = figure.add_gridspec(1, 1)[0]
         if x2 is not None:
             _draw_two_sizes(figure, fitted[0], whole, (x, y, x2))
@@ -67,12 +68,14 @@ def _plot_groups(fitted: Sequence[FitRecord], x: str, y: str, x2: str | None) ->
             _draw_agreement(axes, record, y)
             axes.set_title(_title(record), fontsize=9)
             continue
-        main, residual = _draw_cell(figure, record, grid[row, column], residuals=below)
+        main, residual = _draw_cell(figure, record, grid[row, column], residuals=below, few=True)
         main.set_title(_title(record), fontsize=9)
         _label_cell(main, residual, x if place + columns >= len(shown) else "", y if column == 0 else "")
     _legend(figure, shown, lines_of_x2=False)
+    note = "± one standard error"
     if len(fitted) > len(shown):
-        figure.suptitle(f"the first {len(shown)} of {len(fitted)} groups", fontsize=9, color=FAINT, x=0.99, ha="right")
+        note = f"the first {len(shown)} of {len(fitted)} groups; {note}"
+    figure.suptitle(note, fontsize=8.5, color=FAINT, x=0.99, ha="right")
     return figure
 
 
@@ -83,22 +86,24 @@ def _title(record: FitRecord) -> str:
     exponent = record.exponent
     if exponent is None:
         return f"{name}\n{record.fit.model.replace('_', ' ')}"
-    error = "" if exponent.standard_error is None else f" ± {exponent.standard_error:.1g}"
-    return f"{name}\nexponent {exponent.estimate:.3g}{error}"
+    if record.status != "converged":
+        return f"{name}\nexponent {exponent.estimate:.3g}, {record.status.replace('_', ' ')}"
+    spread = "" if exponent.standard_error is None else f" ± {exponent.standard_error:.1g}"
+    return f"{name}\nexponent {exponent.estimate:.3g}{spread}"
 
 
 def _draw_cell(
-    figure: Figure | SubFigure, record: FitRecord, place: SubplotSpec, *, residuals: bool
+    figure: Figure, record: FitRecord, place: SubplotSpec, *, residuals: bool, few: bool = False
 ) -> tuple[Axes, Axes | None]:
     """Draw one fit of one size, with its residuals below."""
     if not residuals:
         axes = figure.add_subplot(place)
-        _draw_fit(axes, record)
+        _draw_fit(axes, record, few=few)
         return axes, None
     split = GridSpecFromSubplotSpec(2, 1, place, height_ratios=(3.2, 1), hspace=0.0)
     main = figure.add_subplot(split[0])
     below = figure.add_subplot(split[1], sharex=main)
-    _draw_fit(main, record)
+    _draw_fit(main, record, few=few)
     main.tick_params(axis="x", labelbottom=False)
     _draw_residuals(below, record)
     return main, below
@@ -111,7 +116,7 @@ def _label_cell(main: Axes, below: Axes | None, x: str, y: str) -> None:
         below.set_ylabel("residual\n(log)", fontsize=9)
 
 
-def _draw_fit(axes: Axes, record: FitRecord) -> None:
+def _draw_fit(axes: Axes, record: FitRecord, *, few: bool) -> None:
     """Draw points, curve and band, rows held out, and predictions."""
     assert record.fit is not None
     axes.grid(True, which="major")
@@ -139,8 +144,8 @@ def _draw_fit(axes: Axes, record: FitRecord) -> None:
             axes.vlines(asked.x, low, high, color=ASKED, linewidth=1.4, zorder=5)
         axes.plot(asked.x, asked.y, linestyle="none", marker="D", markersize=6, color=ASKED, zorder=6)
         shown.append(asked.y)
-    _log_ticks(axes, "x", every)
-    _log_ticks(axes, "y", np.concatenate([*shown, band.y]))
+    _log_ticks(axes, "x", every, few=few)
+    _log_ticks(axes, "y", np.concatenate([*shown, band.y]), few=few)
 
 
 def _dots(colour: str, size: float, count: int) -> dict[str, Any]:
@@ -149,8 +154,11 @@ def _dots(colour: str, size: float, count: int) -> dict[str, Any]:
 
 
 def _rings(colour: str, size: float, count: int) -> dict[str, Any]:
+    """Return the look of rows held out: rings, or faint dots where rings would run into each other."""
+    if count > 60:
+        return _dots(colour, min(size, 3.2), count)
     return {"linestyle": "none", "marker": "o", "markersize": size, "markerfacecolor": "white",
-            "markeredgecolor": colour, "markeredgewidth": 1.3, "rasterized": crowded(count)}  # fmt: skip
+            "markeredgecolor": colour, "markeredgewidth": 1.3}  # fmt: skip
 
 
 def _draw_residuals(axes: Axes, record: FitRecord) -> None:
@@ -176,7 +184,7 @@ def _draw_two_sizes(figure: Figure, record: FitRecord, place: SubplotSpec, names
     """Draw y against x in lines of equal x2, residuals below it, and predicted against observed beside it."""
     x, y, x2 = names
     assert record.points.x2 is not None
-    split = GridSpecFromSubplotSpec(2, 2, place, height_ratios=(3.2, 1), width_ratios=(1.25, 1))
+    split = GridSpecFromSubplotSpec(2, 2, place, height_ratios=(3.2, 1), width_ratios=(1.15, 1))
     main = figure.add_subplot(split[0, 0])
     below = figure.add_subplot(split[1, 0], sharex=main)
     shades = ScalarMappable(
@@ -186,8 +194,11 @@ def _draw_two_sizes(figure: Figure, record: FitRecord, place: SubplotSpec, names
     _draw_residuals(below, record)
     main.tick_params(axis="x", labelbottom=False)
     _label_cell(main, below, x, y)
-    _draw_agreement(figure.add_subplot(split[:, 1]), record, y, shades)
-    bar = figure.colorbar(shades, ax=main, pad=0.01, aspect=30)
+    beside = figure.add_subplot(split[:, 1])
+    _draw_agreement(beside, record, y, shades)
+    beside.set_title("fitted against observed", fontsize=9.5)
+    main.set_title(f"lines of equal {label(x2)}", fontsize=9.5)
+    bar = figure.colorbar(shades, ax=main, pad=0.01, aspect=34)
     bar.set_label(label(x2))
     bar.outline.set_visible(False)
 
@@ -203,8 +214,15 @@ def _draw_lines_of_x2(axes: Axes, record: FitRecord, shades: ScalarMappable) -> 
     for value in np.geomspace(low, high, NUM_ISO):
         axes.plot(grid, fit.predict(grid, np.full_like(grid, value)), color=shades.to_rgba(value), linewidth=1.6)
     axes.scatter(points.x, points.y, color=shades.to_rgba(points.x2), s=14, linewidths=0, zorder=3)
-    _log_ticks(axes, "x", points.x)
-    _log_ticks(axes, "y", points.y)
+    shown = [points]
+    if record.held_out is not None:
+        shown.append(record.held_out.points)
+        axes.plot(shown[-1].x, shown[-1].y, **_rings(HELD_OUT, 4.5, len(shown[-1])), zorder=4)
+    if record.asked is not None:
+        shown.append(record.asked)
+        axes.plot(shown[-1].x, shown[-1].y, linestyle="none", marker="D", markersize=6, color=ASKED, zorder=5)
+    _log_ticks(axes, "x", np.concatenate([part.x for part in shown]))
+    _log_ticks(axes, "y", np.concatenate([part.y for part in shown]))
 
 
 def _draw_agreement(axes: Axes, record: FitRecord, y: str, shades: ScalarMappable | None = None) -> None:
@@ -225,8 +243,9 @@ def _draw_agreement(axes: Axes, record: FitRecord, y: str, shades: ScalarMappabl
         ends += [record.held_out.points.y, record.held_out.prediction.y]
     span = np.array([np.concatenate(ends).min(), np.concatenate(ends).max()])
     axes.plot(span, span, color=FIT, linewidth=1.4, zorder=2)
-    _log_ticks(axes, "x", span)
-    _log_ticks(axes, "y", span)
+    _log_ticks(axes, "x", span, few=shades is None)
+    _log_ticks(axes, "y", span, few=shades is None)
+    axes.set_aspect("equal")
     axes.set_xlabel(f"observed {label(y)}")
     axes.set_ylabel(f"fitted {label(y)}")
 
@@ -240,10 +259,10 @@ def _legend(figure: Figure, records: Sequence[FitRecord], *, lines_of_x2: bool) 
     handles.append(Line2D([], [], color=FIT, linewidth=1.8, label=name))
     if not lines_of_x2:
         handles.append(Patch(color=FIT, alpha=0.14, linewidth=0, label=f"{100 * first.level:g} % of new points"))
-    if any(record.held_out is not None for record in records):
-        look = {**dot, "markerfacecolor": "white", "markeredgecolor": HELD_OUT, "markeredgewidth": 1.3}
-        handles.append(Line2D([], [], **look, label="held out"))
-    if any(record.asked is not None for record in records) and not lines_of_x2:
+    held_out = [len(record.held_out.points) for record in records if record.held_out is not None]
+    if held_out:
+        handles.append(Line2D([], [], **_rings(HELD_OUT, 5.5, min(held_out)), label="held out"))
+    if any(record.asked is not None for record in records):
         handles.append(Line2D([], [], linestyle="none", marker="D", markersize=6, color=ASKED, label="predicted"))
     figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), handlelength=1.8, columnspacing=1.4)
 
@@ -251,27 +270,32 @@ def _legend(figure: Figure, records: Sequence[FitRecord], *, lines_of_x2: bool) 
 def _fit_label(record: FitRecord) -> str:
     """Return the equation, or the model's name where that is too long for a legend."""
     assert record.fit is not None
-    return record.equation if len(record.equation) <= 48 else record.fit.model.replace("_", " ")
+    if len(record.equation) > 48:
+        return record.fit.model.replace("_", " ")
+    return re.sub(r"\^(-?[\d.e+-]+)", lambda match: f"$^{{{match.group(1)}}}$", record.equation).replace("x2", "x$_2$")
 
 
-def _log_ticks(axes: Axes, which: str, values: Floats) -> None:
+def _log_ticks(axes: Axes, which: str, values: Floats, *, few: bool = False) -> None:
     """Make an axis logarithmic with a handful of ticks: evenly placed numbers, 1-2-5 or powers of ten, by its width."""
     axis = axes.xaxis if which == "x" else axes.yaxis
     axes.set_xscale("log") if which == "x" else axes.set_yscale("log")
     low, high = float(values.min()), float(values.max())
     if high / low < 5:
-        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+        axis.set_major_locator(MaxNLocator(4 if few else 6, steps=[1, 2, 2.5, 5, 10]))
     else:
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 90 else (1.0,), numticks=7))
+        axis.set_major_locator(
+            LogLocator(subs=(1.0, 2.0, 5.0) if high / low < (25 if few else 90) else (1.0,), numticks=7)
+        )
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
+    powers = high >= 1e6 or low < 1e-3
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _power_of_ten(value) if powers else plain(value)))
 
 
-def _tick(value: float) -> str:
-    """Return a tick's number: plain between 0.001 and a million, else with a power of ten."""
-    if value <= 0 or 1e-3 <= value < 1e6:
-        return plain(value)
+def _power_of_ten(value: float) -> str:
+    """Return a tick's number with a power of ten."""
+    if value <= 0:
+        return ""
     power = math.floor(math.log10(value) + 1e-9)
     digits = value / 10.0**power
     ten = f"10$^{{{power}}}$"

@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from analysis.fitting import CurveFit, Estimate
+from analysis.fitting import MODELS, CurveFit, Estimate
 from analysis.table_fit import TableFit, fit_table
 from analysis.table_records import FitRecord
 from hyperscale.console import escaped, standard_output
@@ -101,7 +101,7 @@ def _print_one(console: Console, found: TableFit, record: FitRecord) -> None:
     console.print(_parameters(fit))
     exponent = record.exponent
     if exponent is not None:
-        say(f"exponent: [bold]{_with_interval(exponent)}[/bold]")
+        say(f"exponent{_which(fit)}: [bold]{_with_interval(exponent)}[/bold]")
     _say_status(console, record)
     if record.predictions is not None:
         console.print(_predictions(found, record))
@@ -111,6 +111,12 @@ def _print_one(console: Console, found: TableFit, record: FitRecord) -> None:
 
 def _named(model: str) -> str:
     return model.replace("_", " ")
+
+
+def _which(fit: CurveFit) -> str:
+    """Name the parameter that is the exponent, where the formula has several."""
+    name = MODELS[fit.model].exponent
+    return f" ({name}, of x)" if fit.model == "chinchilla" else f" ({name})"
 
 
 def _how(fit: CurveFit) -> str:
