@@ -18,10 +18,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from analysis.interim_choice import predict_with_interval
 from analysis.models import Floats
 from analysis.palette import FAINT, INK, crowded, drawing, label, method_style, new_figure, plain
-from analysis.table_records import FitRecord
+from analysis.table_records import FitRecord, Points
 from hyperscale.errors import AnalysisError
 
 MAX_PANELS = 24
@@ -124,7 +123,7 @@ def _draw_fit(axes: Axes, record: FitRecord, *, few: bool) -> None:
     reach = [points.x] + ([held_out.points.x] if held_out else []) + ([asked.x] if asked else [])
     every = np.concatenate(reach)
     grid = np.geomspace(every.min(), every.max(), 160)
-    band = predict_with_interval(record.fit, grid, level=record.level)
+    band = record.predict(Points(x=grid, y=np.full_like(grid, np.nan)))
     if np.isfinite(band.low).all() and np.isfinite(band.high).all():
         axes.fill_between(grid, band.low, band.high, color=FIT, alpha=0.14, linewidth=0, zorder=1)
     inside = grid <= points.x.max()
@@ -167,8 +166,9 @@ def _draw_residuals(axes: Axes, record: FitRecord) -> None:
     size = 4.0 if len(record.points) <= 60 else 2.8
     axes.axhline(0.0, color=FIT, linewidth=1.2, zorder=2)
     axes.grid(True, axis="y")
-    shown = [record.fit.residuals]
-    axes.plot(record.points.x, record.fit.residuals, **_dots(INK, size, len(record.points)), zorder=3)
+    residuals = np.log(record.points.y / record.predict(record.points).y)
+    shown = [residuals]
+    axes.plot(record.points.x, residuals, **_dots(INK, size, len(record.points)), zorder=3)
     if record.held_out is not None:
         misses = np.log(record.held_out.points.y / record.held_out.prediction.y)
         axes.plot(record.held_out.points.x, misses, **_rings(HELD_OUT, size, len(misses)), zorder=3)
@@ -268,8 +268,10 @@ def _legend(figure: Figure, records: Sequence[FitRecord], *, lines_of_x2: bool) 
 
 
 def _fit_label(record: FitRecord) -> str:
-    """Return the equation, or the model's name where that is too long for a legend."""
+    """Return the equation, or the model's name where that is too long for a legend; of an average how many models."""
     assert record.fit is not None
+    if record.average is not None and record.averaged:
+        return f"average of {len(record.average.members)} models"
     if len(record.equation) > 48:
         return record.fit.model.replace("_", " ")
     return re.sub(r"\^(-?[\d.e+-]+)", lambda match: f"$^{{{match.group(1)}}}$", record.equation).replace("x2", "x$_2$")

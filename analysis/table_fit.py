@@ -17,8 +17,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.fitting import CurveFit, find_model, fit_curve
-from analysis.interim_choice import ModelAverage, Prediction, choose_model, predict_with_interval
 from analysis.losses import Loss
+from analysis.prediction import LEVEL
+from analysis.selection import ModelAverage, choose_model
 from analysis.table_input import check_columns, filter_rows, numbers_of, read_table, split_groups, training_mask
 from analysis.table_records import FAILED, FitRecord, HeldOut, Points
 from hyperscale.errors import AnalysisError, did_you_mean
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 AUTO = "auto"
-LEVEL = 0.90
 MOST_RESAMPLES = 100_000
 
 
@@ -69,7 +69,7 @@ class _Request:
 
     columns: dict[str, str]
     model: str
-    loss: Loss
+    loss: Loss | None
     train: str | None
     num_resamples: int
     asked: Points | None
@@ -98,9 +98,10 @@ def fit_table(  # noqa: PLR0913
     ``table`` is a data frame, or the path of a CSV or Parquet file. ``model`` is a name of `analysis.fitting.MODELS`,
     or ``auto``: the power family weighed by the data; with ``x2`` that is ``chinchilla``. ``loss`` is a `Loss` or its
     text (``huber``, ``huber:DELTA``, ``log-least-squares``, ``least-squares``), by default Huber's of log residuals at
-    1.345 robust scales. ``where`` is a pandas query expression over the columns. Rows where the column ``train`` is 0
-    are held out, predicted and scored. ``num_resamples`` above 0 bootstraps the points. ``predict`` lists sizes, pairs
-    ``(x, x2)`` with two inputs; ``level`` is that of prediction intervals (parameters have 95 % intervals).
+    1.345 robust scales, and for ``auto``, whose models are compared by their squares, squares of log residuals.
+    ``where`` is a pandas query expression over the columns. Rows where the column ``train`` is 0 are held out,
+    predicted and scored. ``num_resamples`` above 0 bootstraps the points. ``predict`` lists sizes, pairs ``(x, x2)``
+    with two inputs; ``level`` is that of prediction intervals (parameters have 95 % intervals).
 
     Raises `AnalysisError` for what cannot be read or used; with ``group``, a group that cannot be fitted is a record
     of status ``failed`` with the reason as its remedy. The same seed gives the same result.
@@ -110,7 +111,7 @@ def fit_table(  # noqa: PLR0913
     request = _Request(
         columns=columns,
         model=_resolve_model(model, x2),
-        loss=Loss.parse(loss) if isinstance(loss, str) else loss or Loss(),
+        loss=Loss.parse(loss) if isinstance(loss, str) else loss,
         train=train,
         num_resamples=_checked_resamples(num_resamples),
         asked=_asked(predict, x2),
@@ -208,9 +209,9 @@ def _fit_group(group: dict[str, Any], rows: pd.DataFrame, request: _Request, *, 
         return FitRecord(group=group, points=nothing, level=request.level, reason=str(problem))
     record = FitRecord(group=group, points=points.where(training), fit=fit, average=average, level=request.level)
     if not training.all():
-        record = replace(record, held_out=_score(fit, average, points.where(~training), request.level))
+        record = replace(record, held_out=_score(record, points.where(~training)))
     if request.asked is not None:
-        prediction = _predict(fit, average, request.asked, request.level)
+        prediction = record.predict(request.asked)
         record = replace(record, predictions=prediction, asked=replace(request.asked, y=prediction.y))
     return record
 
@@ -256,15 +257,9 @@ def _check_spread(points: Points, request: _Request) -> None:
         )
 
 
-def _predict(fit: CurveFit, average: ModelAverage | None, at: Points, level: float) -> Prediction:
-    """Return predictions with intervals, of all models weighed where the model was chosen automatically."""
-    assert average is None or average.chosen is fit
-    return predict_with_interval(fit, at.x, at.x2, level)
-
-
-def _score(fit: CurveFit, average: ModelAverage | None, held_out: Points, level: float) -> HeldOut:
+def _score(record: FitRecord, held_out: Points) -> HeldOut:
     """Predict the rows held out and score them."""
-    prediction = _predict(fit, average, held_out, level)
+    prediction = record.predict(held_out)
     misses = np.log(prediction.y) - np.log(held_out.y)
     known = np.isfinite(prediction.low) & np.isfinite(prediction.high)
     inside = (prediction.low <= held_out.y) & (held_out.y <= prediction.high)

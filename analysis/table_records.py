@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from analysis.fitting import CurveFit, Estimate
-from analysis.interim_choice import ModelAverage, Prediction
 from analysis.models import Floats
+from analysis.prediction import Prediction, predict_with_interval
+from analysis.selection import ModelAverage
 
 FAILED = "failed"
 
@@ -54,8 +55,9 @@ class FitRecord:
     group: Mapping[str, Any]
     points: Points
     fit: CurveFit | None = None
+    """The fit, where the model was chosen automatically that of the leading model."""
     average: ModelAverage | None = None
-    """All models considered, where the model was chosen automatically."""
+    """The models that were weighed, where the model was chosen automatically; predictions are their average's."""
     held_out: HeldOut | None = None
     predictions: Prediction | None = None
     asked: Points | None = field(default=None, repr=False)
@@ -82,9 +84,33 @@ class FitRecord:
         return None if self.fit is None else self.fit.exponent
 
     @property
+    def averaged(self) -> bool:
+        """Whether predictions are an average over several models, not the leading model's alone."""
+        return self.average is not None and len(self.average.members) > 1
+
+    def predict(self, at: Points) -> Prediction:
+        """Return predictions with intervals at sizes; those of the average where there is one.
+
+        Intervals are NaN where the points determine the leading model exactly: no scatter is left to tell from.
+        """
+        assert self.fit is not None
+        found = predict_with_interval(self.average or self.fit, at.x, at.x2, level=self.level)
+        if self.fit.covariance is not None or len(self.fit.draws):
+            return found
+        unknown = np.full_like(found.y, np.nan)
+        return replace(found, low=unknown, high=unknown)
+
+    @property
     def equation(self) -> str:
         """The formula with its numbers put in, empty where there is no fit."""
         return "" if self.fit is None else fill_in(self.fit, float(self.points.x.min()))
+
+    @property
+    def extrapolation(self) -> str:
+        """How far predictions beyond the data have erred, in words; empty where nothing is predicted."""
+        held_out = None if self.held_out is None else self.held_out.prediction
+        prediction = self.predictions or held_out
+        return "" if prediction is None else prediction.extrapolation
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as strict JSON has it: numbers that are unknown or infinite are None."""
@@ -108,13 +134,14 @@ class FitRecord:
             "interval_level": None if fit is None else fit.level,
             "prediction_level": self.level,
             "predictions": _rows(self.asked, self.predictions),
+            "extrapolation": self.extrapolation or None,
             **_scores(self.held_out),
         }
         if self.average is not None:
-            found["agreement"] = self.average.agreement
+            found |= {"agreement": self.average.agreement, "agreed": self.average.agreed}
             found["models"] = [
-                {"model": member.fit.model, "weight": member.weight, "aicc": member.fit.aicc,
-                 "status": member.fit.status.value}
+                {"model": member.fit.model, "weight": member.weight, "aicc": member.aicc,
+                 "backtest": member.backtest, "status": member.fit.status.value}
                 for member in self.average.members
             ]  # fmt: skip
         return strict(found)
@@ -167,7 +194,7 @@ def fill_in(fit: CurveFit, least: float) -> str:
     text = re.sub(r"\b[A-Za-z_]\w*\b", lambda match: numbers.get(match.group(), match.group()), _essential(fit.formula))
     # A minus before a negative number: x^--0.3 is x^0.3, (0.1--0.2) is (0.1+0.2), exp(--2 x) is exp(2 x).
     text = re.sub(r"(?<=[\^(])--", "", text)
-    return text.replace("--", "+").replace("+ -", "- ")
+    return text.replace("--", "+").replace("- -", "+ ").replace("+ -", "- ")
 
 
 def _essential(formula: str) -> str:

@@ -97,7 +97,11 @@ def _print_one(console: Console, found: TableFit, record: FitRecord) -> None:
     say(escaped(f"{_named(fit.model)}, {fit.formula}"))
     say(_how(fit))
     if record.average is not None:
-        say(escaped(f"chosen from {_members(record)}; {record.average.agreement}"))
+        say(escaped(record.average.agreement))
+        if record.averaged:
+            say(
+                escaped(f"Predictions and exponent average {_members(record)}; the law shown is {_named(fit.model)}'s.")
+            )
     console.print(_parameters(fit))
     exponent = record.exponent
     if exponent is not None:
@@ -107,6 +111,8 @@ def _print_one(console: Console, found: TableFit, record: FitRecord) -> None:
         console.print(_predictions(found, record))
     if record.held_out is not None:
         say(_held_out_line(found, record))
+    if record.extrapolation:
+        say(escaped(record.extrapolation))
 
 
 def _named(model: str) -> str:

@@ -79,16 +79,14 @@ _FIT_OPTIONS = (
         default="auto",
         show_default=True,
         help="auto: the power family, weighed by the data (with --x2: chinchilla). Or power, power-floor, "
-        "broken-power, twice-broken-power, broken-power-floor, two-powers, two-terms, corrected-power, log-corrected, "
-        "root-exponential, exponential, chinchilla.",
+        "broken-power, twice-broken-power, broken-power-floor, two-powers, two-terms, corrected-power, saturating, "
+        "log-corrected, root-exponential, exponential, chinchilla.",
         metavar="NAME",
     ),
     click.option(
         "--loss",
-        default="huber",
-        show_default=True,
         help="huber (of log residuals, bending at 1.345 robust scales), huber:DELTA, log-least-squares, or "
-        "least-squares (of y itself).",
+        "least-squares (of y itself).  [default: huber; with --model auto log-least-squares]",
         metavar="LOSS",
     ),
     click.option("--where", help="Keep rows where this holds, such as \"N > 1e6 and Task == 'a'\".", metavar="EXPR"),
