@@ -78,8 +78,12 @@ class FitRecord:
 
     @property
     def exponent(self) -> Estimate | None:
-        """The exponent that holds in the end; over all models weighed where the model was chosen automatically."""
-        if self.average is not None and self.average.exponent is not None:
+        """The exponent that holds in the end: the fit's, or where models were weighed and disagree, their average's.
+
+        Where they agree on the leading model, the others are variants that the data do not determine, and averaging
+        their exponents would only add their freedom.
+        """
+        if self.average is not None and not self.average.agreed and self.average.exponent is not None:
             return self.average.exponent
         return None if self.fit is None else self.fit.exponent
 

@@ -97,11 +97,10 @@ def _print_one(console: Console, found: TableFit, record: FitRecord) -> None:
     say(escaped(f"{_named(fit.model)}, {fit.formula}"))
     say(_how(fit))
     if record.average is not None:
-        say(escaped(record.average.agreement))
+        say(escaped(_named(record.average.agreement)))
         if record.averaged:
-            say(
-                escaped(f"Predictions and exponent average {_members(record)}; the law shown is {_named(fit.model)}'s.")
-            )
+            also = "" if record.average.agreed else " and the exponent"
+            say(escaped(f"Predictions{also} average {_members(record)}; the law shown is {_named(fit.model)}'s."))
     console.print(_parameters(fit))
     exponent = record.exponent
     if exponent is not None:
@@ -112,7 +111,7 @@ def _print_one(console: Console, found: TableFit, record: FitRecord) -> None:
     if record.held_out is not None:
         say(_held_out_line(found, record))
     if record.extrapolation:
-        say(escaped(record.extrapolation))
+        say(escaped(f"Extrapolation: {record.extrapolation}"))
 
 
 def _named(model: str) -> str:
@@ -137,7 +136,7 @@ def _how(fit: CurveFit) -> str:
 
 def _members(record: FitRecord) -> str:
     assert record.average is not None
-    members = sorted(record.average.members, key=lambda member: -member.weight)
+    members = [member for member in record.average.members if member.weight >= 0.005]
     return ", ".join(f"{_named(member.fit.model)} ({100 * member.weight:.0f} %)" for member in members)
 
 
@@ -149,18 +148,31 @@ def _parameters(fit: CurveFit) -> Table:
         table.add_column(name, justify="right")
     for name, estimate in fit.parameters.items():
         error = "unknown" if estimate.standard_error is None else f"{estimate.standard_error:.3g}"
-        table.add_row(name, f"{estimate.estimate:.6g}", error, _interval(estimate.interval))
+        digits = _digits(estimate.interval, least=6)
+        table.add_row(name, f"{estimate.estimate:.{digits}g}", error, _interval(estimate.interval))
     return table
 
 
 def _interval(interval: tuple[float, float] | None) -> str:
-    return "unknown" if interval is None else f"{interval[0]:.4g} to {interval[1]:.4g}"
+    """Return an interval with enough digits for its ends to differ."""
+    if interval is None or not all(map(math.isfinite, interval)):
+        return "unknown"
+    digits = _digits(interval)
+    return f"{interval[0]:.{digits}g} to {interval[1]:.{digits}g}"
+
+
+def _digits(interval: tuple[float, float] | None, least: int = 4) -> int:
+    """Return how many digits tell an interval's ends apart."""
+    if interval is None or not 0 < interval[1] - interval[0] < math.inf:
+        return least
+    size = max(abs(end) for end in interval)
+    return min(max(least, math.ceil(math.log10(size / (interval[1] - interval[0]))) + 2), 10)
 
 
 def _with_interval(estimate: Estimate) -> str:
     if estimate.interval is None:
         return f"{estimate.estimate:.4g}"
-    return f"{estimate.estimate:.4g} ({_interval(estimate.interval)})"
+    return f"{estimate.estimate:.{_digits(estimate.interval)}g} ({_interval(estimate.interval)})"
 
 
 def _say_status(console: Console, record: FitRecord) -> None:
@@ -182,12 +194,8 @@ def _predictions(found: TableFit, record: FitRecord) -> Table:
     for i in range(len(asked)):
         second = [] if asked.x2 is None else [f"{asked.x2[i]:.4g}"]
         low, high = predictions.low[i], predictions.high[i]
-        table.add_row(f"{asked.x[i]:.4g}", *second, f"{predictions.y[i]:.4g}", _band(low, high))
+        table.add_row(f"{asked.x[i]:.4g}", *second, f"{predictions.y[i]:.4g}", _interval((low, high)))
     return table
-
-
-def _band(low: float, high: float) -> str:
-    return f"{low:.4g} to {high:.4g}" if math.isfinite(low) and math.isfinite(high) else "unknown"
 
 
 def _held_out_line(found: TableFit, record: FitRecord) -> str:

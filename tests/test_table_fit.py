@@ -288,7 +288,8 @@ def test_files_of_both_forms_are_read(tmp_path: Path, name: str, write: Callable
     """CSV with commas, tabs or semicolons, and Parquet, give the numbers of the data frame."""
     table = power_table(noise=0.1)
     write(table, tmp_path / name)
-    assert only(fit_table(tmp_path / name, x="N", y="loss")) == only(fit_table(table, x="N", y="loss"))
+    options: dict[str, Any] = {"x": "N", "y": "loss", "model": "power"}
+    assert only(fit_table(tmp_path / name, **options)) == only(fit_table(table, **options))
 
 
 @pytest.mark.parametrize(
