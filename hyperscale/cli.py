@@ -315,18 +315,15 @@ def fit(table: Path, as_json: bool, **options: Any) -> int:
     """Fit a scaling law to columns of any TABLE (CSV or Parquet), and say how far to trust it.
 
     Prints the law, its parameters, a status with what to do about it, and predictions; draws points, curve and
-    residuals. Loss against size, the next two sizes predicted:
+    residuals. Examples:
 
     \b
       hyperscale fit runs.csv --x parameters --y loss --predict 1e9 1e10
-    A curve for each task, seeing only rows whose column seen is 1 and scored on the others:
-
-    \b
+        loss against size, and the next two sizes predicted
       hyperscale fit runs.csv --x examples --y loss --group task --train seen
-    Chinchilla's law of parameters N and tokens D, as its replication fitted it:
-
-    \b
+        a curve for each task, fitted to rows whose column seen is 1, scored on the others
       hyperscale fit runs.csv --x N --x2 D --y loss --loss huber:1e-3 --bootstrap 4000
+        Chinchilla's law of parameters N and tokens D, as its replication fitted it
 
     \b
     Status: converged       the data determine the law
@@ -335,7 +332,7 @@ def fit(table: Path, as_json: bool, **options: Any) -> int:
             misfit          the data are not of this form
             failed          with --group: no fit, for the reason given
 
-    Exit codes: 0 a fit, whatever its status; 1 with --group, where every group failed; 2 bad input.
+    Exit codes: 0 a fit, whatever its status; 1 every group failed; 2 bad input.
     """  # noqa: D301
     from hyperscale.fit_view import draw, make_fit, print_fit
 

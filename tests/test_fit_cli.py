@@ -117,7 +117,7 @@ def test_a_doubtful_fit_is_no_error(folder: Path) -> None:
         (("power.csv", "--x", "N", "--y", "loss", "--predict", "1,2"), "one number, x"),
         (("power.csv", "--x", "N", "--y", "loss", "--where", "N >"), "where = 'N >' cannot be used"),
         (("power.csv", "--x", "N", "--y", "loss", "--out", "f.doc"), "allowed: a folder, or a file that ends in"),
-        (("power.csv", "--x", "N", "--y", "loss", "--out", "power.csv/f.png"), "cannot be written"),
+        (("power.csv", "--x", "N", "--y", "loss", "--model", "power", "--out", "power.csv/f.png"), "cannot be written"),
         (("power.csv", "--y", "loss"), "--x"),
     ],
 )
