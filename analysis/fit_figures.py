@@ -87,7 +87,8 @@ def _title(record: FitRecord) -> str:
         return f"{name}\n{record.fit.model.replace('_', ' ')}"
     if record.status != "converged":
         return f"{name}\nexponent {exponent.estimate:.3g}, {record.status.replace('_', ' ')}"
-    spread = "" if exponent.standard_error is None else f" ± {exponent.standard_error:.1g}"
+    # One digit, without an exponent of ten: 0.003, 4, 10.
+    spread = "" if exponent.standard_error is None else f" ± {float(f'{exponent.standard_error:.1g}'):g}"
     return f"{name}\nexponent {exponent.estimate:.3g}{spread}"
 
 
@@ -144,7 +145,11 @@ def _draw_fit(axes: Axes, record: FitRecord, *, few: bool) -> None:
         axes.plot(asked.x, asked.y, linestyle="none", marker="D", markersize=6, color=ASKED, zorder=6)
         shown.append(asked.y)
     _log_ticks(axes, "x", every, few=few)
-    _log_ticks(axes, "y", np.concatenate([*shown, band.y]), few=few)
+    seen = np.concatenate([*shown, band.y])
+    _log_ticks(axes, "y", seen, few=few)
+    # A band that opens wide must not press the data flat: it is cut at thrice the data's reach.
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, float(seen.min()) / 3), min(high, float(seen.max()) * 3))
 
 
 def _dots(colour: str, size: float, count: int) -> dict[str, Any]:
@@ -282,12 +287,12 @@ def _log_ticks(axes: Axes, which: str, values: Floats, *, few: bool = False) -> 
     axis = axes.xaxis if which == "x" else axes.yaxis
     axes.set_xscale("log") if which == "x" else axes.set_yscale("log")
     low, high = float(values.min()), float(values.max())
-    if high / low < 5:
+    ratio = high / low
+    if ratio < 5:
         axis.set_major_locator(MaxNLocator(4 if few else 6, steps=[1, 2, 2.5, 5, 10]))
     else:
-        axis.set_major_locator(
-            LogLocator(subs=(1.0, 2.0, 5.0) if high / low < (25 if few else 90) else (1.0,), numticks=7)
-        )
+        steps = (1.0, 2.0, 3.0, 5.0, 7.0) if ratio < 12 else (1.0, 2.0, 5.0) if ratio < (25 if few else 90) else (1.0,)
+        axis.set_major_locator(LogLocator(subs=steps, numticks=7))
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
     powers = high >= 1e6 or low < 1e-3
