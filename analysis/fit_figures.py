@@ -55,7 +55,7 @@ def plot_fits(records: Sequence[FitRecord], *, x: str, y: str, x2: str | None = 
 def _plot_groups(fitted: Sequence[FitRecord], x: str, y: str, x2: str | None) -> Figure:
     """Draw one cell a group."""
     shown = fitted[:MAX_PANELS]
-    columns = min(4, math.ceil(math.sqrt(len(shown))))
+    columns = len(shown) if len(shown) <= 3 else min(4, math.ceil(math.sqrt(len(shown))))
     lines = math.ceil(len(shown) / columns)
     below = len(shown) <= _WITH_RESIDUALS
     figure = new_figure(max(3.3 * columns, 7.0), (3.5 if below else 2.6) * lines + 0.7)
@@ -148,8 +148,8 @@ def _draw_fit(axes: Axes, record: FitRecord, *, few: bool) -> None:
     seen = np.concatenate([*shown, band.y])
     _log_ticks(axes, "y", seen, few=few)
     # A band that opens wide must not press the data flat: it is cut at thrice the data's reach.
-    low, high = axes.get_ylim()
-    axes.set_ylim(max(low, float(seen.min()) / 3), min(high, float(seen.max()) * 3))
+    bottom, top = map(float, axes.get_ylim())
+    axes.set_ylim(max(bottom, float(seen.min()) / 3), min(top, float(seen.max()) * 3))
 
 
 def _dots(colour: str, size: float, count: int) -> dict[str, Any]:

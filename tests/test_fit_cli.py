@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from analysis import fit_table
+from analysis.fitting import MODELS
 from hyperscale.cli import main
 from hyperscale.options import is_place
 from tests.test_table_fit import chinchilla_table, power_table
@@ -135,6 +136,9 @@ def test_help_teaches_with_examples() -> None:
     text = fit("--help").stdout
     for part in ("hyperscale fit runs.csv --x", "--x2", "--group", "--train", "--bootstrap", "not_identified", "huber"):
         assert part in text, part
+    unbroken = text.replace("-\n", "-").replace(" ", "").replace("\n", "")
+    for name in MODELS:
+        assert name.replace("_", "-") in unbroken, name
 
 
 def test_numbers_are_told_from_words() -> None:

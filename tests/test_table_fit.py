@@ -118,8 +118,28 @@ def test_the_default_model_follows_the_number_of_sizes() -> None:
     data = only(fit_table(power_table(10, noise=0.02), x="N", y="loss"))
     assert sum(member["weight"] for member in data["models"]) == pytest.approx(1.0)
     assert data["model"] in {member["model"] for member in data["models"]}
-    assert data["exponent"]["estimate"] == pytest.approx(0.5, abs=0.05)
-    assert data["agreement"]
+    assert data["model"] == "power"
+    assert data["agreed"] is True
+    assert data["exponent"] == data["parameters"]["s"]
+    assert data["exponent"]["estimate"] == pytest.approx(0.5, abs=0.02)
+    assert "power" in data["agreement"]
+
+
+def test_an_average_is_what_is_predicted_scored_and_drawn() -> None:
+    """Where models are averaged, held-out rows and predictions are the average's, not the leading model's alone."""
+    table = power_table(9, noise=0.05, seed=2).assign(train=[1] * 8 + [0])
+    found = fit_table(table, x="N", y="loss", train="train", predict=[4096.0])
+    (record,) = found.records
+    assert record.average is not None
+    assert record.held_out is not None
+    assert record.predictions is not None
+    assert record.averaged
+    last = table.iloc[8]
+    expected = record.average.predict([4096.0, last["N"]])
+    assert record.predictions.y[0] == pytest.approx(expected[0], rel=1e-12)
+    assert record.held_out.rmsle == pytest.approx(abs(np.log(expected[1] / last["loss"])), rel=1e-12)
+    label = found.figure().legends[0].get_texts()[1].get_text()
+    assert label == f"average of {len(record.average.members)} models"
 
 
 def test_groups_go_on_without_the_one_that_fails() -> None:
