@@ -27,6 +27,7 @@ from analysis.identification import judge
 from analysis.losses import EFFICIENT, Loss, huber, robust_scale
 from analysis.minimisation import Problem, minimise
 from analysis.models import CurveModel, Exponential, Floats, LogCorrected, LogLinear, Power, RootExponential, Sample
+from analysis.saturation import Saturating
 from hyperscale.errors import AnalysisError, did_you_mean
 
 NUM_STARTS = 48
@@ -42,6 +43,7 @@ MODELS: Mapping[str, CurveModel] = {
         TwoPowers(),
         TwoTerms(),
         CorrectedPower(),
+        Saturating(),
         LogCorrected(),
         RootExponential(),
         Exponential(),

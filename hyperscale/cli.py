@@ -1,4 +1,4 @@
-"""The command line: plan, run, status, report, export, sync, ui.
+"""The command line: plan, run, status, report, export, sync, ui, fit.
 
 torch, Ray, MLflow and the analysis are imported inside the verbs, so that ``--help`` answers at once.
 """
@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import functools
 import json
-import math
-import re
 import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import click
 
 from hyperscale.errors import HyperscaleError, StoreError
+from hyperscale.options import ManyPlaces, MemorySize, fit_options
 
-EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 LONG_RUN_S = 3600.0
 
 
@@ -43,22 +42,6 @@ def _verb(function: Callable[..., int | None]) -> Callable[..., None]:
 
 def _print_json(data: Any) -> None:
     click.echo(json.dumps(data, allow_nan=False, ensure_ascii=False))
-
-
-class MemorySize(click.ParamType[int]):
-    """A size of memory: a number with B, KiB, MiB, GiB, KB, MB or GB; bytes where nothing follows."""
-
-    name = "size"
-    _UNITS: ClassVar = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3}
-    _UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "k": 2**10, "m": 2**20, "g": 2**30}
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ARG002
-        """Return the number of bytes."""
-        match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-z]*)\s*", str(value).lower())
-        size = float(match.group(1)) * self._UNITS.get(match.group(2), 0) if match else 0.0
-        if not 0 < size < math.inf:
-            self.fail(f"{value!r} is not a size; allowed: a number above 0 with a unit, such as 500MiB or 2GiB.")
-        return max(1, int(size))
 
 
 _STUDY = click.argument("study", type=click.Path(path_type=Path), metavar="STUDY")
@@ -107,6 +90,7 @@ def main() -> None:
     hyperscale run    studies/quickstart.py    train what is missing; again to resume
     hyperscale report studies/quickstart.py    verdicts, exponents and figures
     hyperscale ui                              compare the runs in MLflow
+    hyperscale fit    table.csv --x N --y loss a curve through anybody's data
 
     A study file is Python that defines `study = Study(...)`; README.md shows one.
 
@@ -338,6 +322,44 @@ def ui(store_folder: Path, tracking_uri: str | None, host: str, port: int) -> in
             return process.wait()
         finally:
             process.terminate()
+
+
+@main.command(cls=ManyPlaces)
+@fit_options
+@_JSON
+@_verb
+def fit(table: Path, as_json: bool, **options: Any) -> int:
+    """Fit a scaling law to columns of any TABLE (CSV or Parquet), and say how far to trust it.
+
+    Prints the law, its parameters, a status with what to do about it, and predictions; draws points, curve and
+    residuals. Examples:
+
+    \b
+      hyperscale fit runs.csv --x parameters --y loss --predict 1e9 1e10
+        loss against size, and the next two sizes predicted
+      hyperscale fit runs.csv --x examples --y loss --group task --train seen
+        a curve for each task, fitted to rows whose column seen is 1, scored on the others
+      hyperscale fit runs.csv --x N --x2 D --y loss --loss huber:1e-3 --bootstrap 4000
+        Chinchilla's law of parameters N and tokens D, as its replication fitted it
+
+    \b
+    Status: converged       the data determine the law
+            not_identified  they do not; the remedy says what would
+            bound_hit       a parameter lies at the end of its range
+            misfit          the data are not of this form
+            failed          with --group: no fit, for the reason given
+
+    Exit codes: 0 a fit, whatever its status; 1 every group failed; 2 bad input.
+    """  # noqa: D301
+    from hyperscale.fit_view import draw, make_fit, print_fit
+
+    found = make_fit(table, options)
+    data, figure = draw(found, table, options["out"], as_json=as_json)
+    if as_json:
+        _print_json(data)
+    else:
+        print_fit(found, figure)
+    return EXIT_FAILED if found.all_failed else 0
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from hyperscale.recording.store import Store
 from tests.conftest import tiny_text
 from tests.faults import fault_study
 
-VERBS = ("plan", "run", "status", "report", "export", "sync", "ui")
+VERBS = ("plan", "run", "status", "report", "export", "sync", "ui", "fit")
 
 
 def call(*words: object) -> Result:

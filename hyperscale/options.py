@@ -1,0 +1,125 @@
+"""What options of the command line take: sizes of memory, numbers to predict at; and the options of `fit`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import click
+
+
+class MemorySize(click.ParamType[int]):
+    """A size of memory: a number with B, KiB, MiB, GiB, KB, MB or GB; bytes where nothing follows."""
+
+    name = "size"
+    _UNITS: ClassVar = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3}
+    _UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "k": 2**10, "m": 2**20, "g": 2**30}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ARG002
+        """Return the number of bytes."""
+        match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-z]*)\s*", str(value).lower())
+        size = float(match.group(1)) * self._UNITS.get(match.group(2), 0) if match else 0.0
+        if not 0 < size < math.inf:
+            self.fail(f"{value!r} is not a size; allowed: a number above 0 with a unit, such as 500MiB or 2GiB.")
+        return max(1, int(size))
+
+
+class Place(click.ParamType[tuple[float, ...]]):
+    """A size to predict at, or with two sizes the pair ``X,X2``."""
+
+    name = "place"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:  # noqa: ARG002
+        """Return one number, or as many as there are between commas."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(float(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is no number; allowed: X, such as 1e9, or with --x2 the pair X,X2, such as 1e9,2e10.")
+
+
+class ManyPlaces(click.Command):
+    """A command whose ``--predict`` takes all the numbers that follow it, not only the first."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put ``--predict`` before each of the numbers, which is the form that click knows."""
+        words: list[str] = []
+        following = False
+        for word in args:
+            if words and words[-1] == "--predict":
+                words.append(word)
+                following = True
+            elif following and is_place(word):
+                words += ["--predict", word]
+            else:
+                words.append(word)
+                following = word.startswith("--predict=")
+        return super().parse_args(ctx, words)
+
+
+def is_place(word: str) -> bool:
+    """Whether a word of the command line is a number, or numbers with commas between."""
+    try:
+        return bool([float(part) for part in word.split(",")])
+    except ValueError:
+        return False
+
+
+_FIT_OPTIONS = (
+    click.argument("table", type=click.Path(path_type=Path), metavar="TABLE"),
+    click.option("--x", required=True, help="Column of sizes.", metavar="COL"),
+    click.option("--y", required=True, help="Column of errors or losses, above 0.", metavar="COL"),
+    click.option("--x2", help="Column of a second size: Chinchilla's law.", metavar="COL"),
+    click.option(
+        "--model",
+        default="auto",
+        show_default=True,
+        help="auto: the power family, weighed by the data (with --x2: chinchilla). Or power, power-floor, "
+        "broken-power, twice-broken-power, broken-power-floor, two-powers, two-terms, corrected-power, saturating, "
+        "log-corrected, root-exponential, exponential, chinchilla.",
+        metavar="NAME",
+    ),
+    click.option(
+        "--loss",
+        help="huber (of log residuals, bending at 1.345 robust scales), huber:DELTA, log-least-squares, or "
+        "least-squares (of y itself).  [default: huber; with --model auto log-least-squares]",
+        metavar="LOSS",
+    ),
+    click.option("--where", help="Keep rows where this holds, such as \"N > 1e6 and Task == 'a'\".", metavar="EXPR"),
+    click.option(
+        "--group", multiple=True, help="A fit for each value of COL; several make combinations.", metavar="COL"
+    ),
+    click.option("--train", help="Rows where COL is 0 are held out, predicted and scored.", metavar="COL"),
+    click.option(
+        "--bootstrap",
+        "num_resamples",
+        type=int,
+        default=0,
+        help="Standard errors and intervals from B refits to redrawn rows.  [default: from the loss's curvature]",
+        metavar="B",
+    ),
+    click.option(
+        "--predict", type=Place(), multiple=True, help="Sizes to predict y at; with --x2 pairs X,X2.", metavar="X..."
+    ),
+    click.option("--level", type=float, default=0.9, show_default=True, help="Level of the prediction intervals."),
+    click.option(
+        "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of starts and redraws."
+    ),
+    click.option(
+        "--out",
+        type=click.Path(path_type=Path),
+        help="Where to draw: a folder, or FILE.png, .svg or .pdf.  [default: results/fits; with --json nowhere]",
+        metavar="PATH",
+    ),
+)
+
+
+def fit_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a verb the table and the options of `fit`."""
+    for option in reversed(_FIT_OPTIONS):
+        function = option(function)
+    return function
