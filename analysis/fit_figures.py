@@ -120,7 +120,7 @@ def _draw_fit(axes: Axes, record: FitRecord, *, few: bool) -> None:
     """Draw points, curve and band, rows held out, and predictions."""
     assert record.fit is not None
     axes.grid(True, which="major")
-    points, held_out, asked = record.points, record.held_out, record.asked
+    points, held_out, asked = record.points, record.held_out, _drawable(record.asked)
     reach = [points.x] + ([held_out.points.x] if held_out else []) + ([asked.x] if asked else [])
     every = np.concatenate(reach)
     grid = np.geomspace(every.min(), every.max(), 160)
@@ -138,10 +138,10 @@ def _draw_fit(axes: Axes, record: FitRecord, *, few: bool) -> None:
     if held_out is not None:
         axes.plot(held_out.points.x, held_out.points.y, **_rings(HELD_OUT, size, len(held_out.points)), zorder=5)
         shown.append(held_out.points.y)
-    if asked is not None and record.predictions is not None:
-        low, high = record.predictions.low, record.predictions.high
-        if np.isfinite(low).all():
-            axes.vlines(asked.x, low, high, color=ASKED, linewidth=1.4, zorder=5)
+    if asked is not None:
+        interval = record.predict(asked)
+        if np.isfinite(interval.low).all():
+            axes.vlines(asked.x, interval.low, interval.high, color=ASKED, linewidth=1.4, zorder=5)
         axes.plot(asked.x, asked.y, linestyle="none", marker="D", markersize=6, color=ASKED, zorder=6)
         shown.append(asked.y)
     _log_ticks(axes, "x", every, few=few)
@@ -150,6 +150,14 @@ def _draw_fit(axes: Axes, record: FitRecord, *, few: bool) -> None:
     # A band that opens wide must not press the data flat: it is cut at thrice the data's reach.
     bottom, top = map(float, axes.get_ylim())
     axes.set_ylim(max(bottom, float(seen.min()) / 3), min(top, float(seen.max()) * 3))
+
+
+def _drawable(asked: Points | None) -> Points | None:
+    """Return the predictions that an axis has room for: those so far off that y leaves 1e-99 to 1e99 are not drawn."""
+    if asked is None:
+        return None
+    kept = asked.where((asked.y > 1e-99) & (asked.y < 1e99))
+    return kept if len(kept) else None
 
 
 def _dots(colour: str, size: float, count: int) -> dict[str, Any]:
@@ -223,8 +231,9 @@ def _draw_lines_of_x2(axes: Axes, record: FitRecord, shades: ScalarMappable) -> 
     if record.held_out is not None:
         shown.append(record.held_out.points)
         axes.plot(shown[-1].x, shown[-1].y, **_rings(HELD_OUT, 4.5, len(shown[-1])), zorder=4)
-    if record.asked is not None:
-        shown.append(record.asked)
+    asked = _drawable(record.asked)
+    if asked is not None:
+        shown.append(asked)
         axes.plot(shown[-1].x, shown[-1].y, linestyle="none", marker="D", markersize=6, color=ASKED, zorder=5)
     _log_ticks(axes, "x", np.concatenate([part.x for part in shown]))
     _log_ticks(axes, "y", np.concatenate([part.y for part in shown]))

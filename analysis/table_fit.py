@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 MOST_RESAMPLES = 100_000
+LARGEST = 1e100
+"""Sizes to predict at lie between its inverse and this."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -107,7 +109,7 @@ def fit_table(  # noqa: PLR0913
     of status ``failed`` with the reason as its remedy. The same seed gives the same result.
     """
     columns = {"x": x, "y": y} | ({} if x2 is None else {"x2": x2})
-    groups = (group,) if isinstance(group, str) else tuple(group or ())
+    groups = (group,) if isinstance(group, str) else tuple(dict.fromkeys(group or ()))
     request = _Request(
         columns=columns,
         model=_resolve_model(model, x2),
@@ -177,12 +179,13 @@ def _asked(predict: Sequence[float] | Sequence[tuple[float, float]], x2: str | N
         return None
     wanted = 1 if x2 is None else 2
     rows = [np.atleast_1d(np.asarray(place, dtype=np.float64)) for place in predict]
-    for row, place in zip(rows, predict, strict=True):
+    for row in rows:
+        given = ",".join(f"{number:g}" for number in row)
         if row.shape != (wanted,):
             form = "one number, x" if wanted == 1 else "a pair x,x2 (such as 1e9,2e10)"
-            raise AnalysisError(f"A prediction is asked for at {place}; with this model a place is {form}.")
-        if not (np.isfinite(row) & (row > 0)).all():
-            raise AnalysisError(f"A prediction is asked for at {place}; allowed: finite numbers above 0.")
+            raise AnalysisError(f"A prediction is asked for at {given}; with this model a place is {form}.")
+        if not ((row > 0) & (row >= 1 / LARGEST) & (row <= LARGEST)).all():
+            raise AnalysisError(f"A prediction is asked for at {given}; allowed: numbers above 0, up to {LARGEST:g}.")
     sizes = np.stack(rows)
     return Points(x=sizes[:, 0], y=np.full(len(sizes), np.nan), x2=None if wanted == 1 else sizes[:, 1])
 
@@ -245,9 +248,10 @@ def _check_spread(points: Points, request: _Request) -> None:
         )
     for role, values in (("x", points.x), ("x2", points.x2)):
         if values is not None and np.unique(values).size < 2:
+            where = "the one row" if len(values) == 1 else f"each of the {len(values)} rows"
             raise AnalysisError(
-                f"The column {request.columns[role]!r} ({role}) is {values[0]:g} in each of the {len(values)} rows to "
-                "fit; a curve needs at least two sizes. Add rows of other sizes, or loosen where."
+                f"The column {request.columns[role]!r} ({role}) is {values[0]:g} in {where} to fit; a curve needs at "
+                "least two sizes. Add rows of other sizes, or loosen where."
             )
     needed = 2 if request.model == AUTO else find_model(request.model).num_parameters
     if len(points) < needed:

@@ -98,7 +98,9 @@ class FitRecord:
         Intervals are NaN where the points determine the leading model exactly: no scatter is left to tell from.
         """
         assert self.fit is not None
-        found = predict_with_interval(self.average or self.fit, at.x, at.x2, level=self.level)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            # At sizes far off a power leaves the floats' range: infinite here, null in JSON.
+            found = predict_with_interval(self.average or self.fit, at.x, at.x2, level=self.level)
         if self.fit.covariance is not None or len(self.fit.draws):
             return found
         unknown = np.full_like(found.y, np.nan)

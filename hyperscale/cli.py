@@ -343,7 +343,7 @@ def fit(table: Path, as_json: bool, **options: Any) -> int:
         Chinchilla's law of parameters N and tokens D, as its replication fitted it
 
     \b
-    Status: converged       the data determine the law
+    Status: converged       one optimum, and nothing in the data speaks against the law
             not_identified  they do not; the remedy says what would
             bound_hit       a parameter lies at the end of its range
             misfit          the data are not of this form

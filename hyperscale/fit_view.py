@@ -23,7 +23,7 @@ FOLDER = Path("results") / "fits"
 _ENDINGS = (".png", ".svg", ".pdf")
 _COLOURS = {"converged": "green", "failed": "red"}
 _WORDS = {
-    "converged": "converged: the data determine this law",
+    "converged": "converged: one optimum, and nothing in the data speaks against this law",
     "not_identified": "not identified: the data do not determine this law",
     "bound_hit": "bound hit: a parameter lies at the end of its range",
     "misfit": "misfit: the data are not of this form",
@@ -131,7 +131,8 @@ def _how(fit: CurveFit) -> str:
         if fit.num_starts == 1
         else f"{fit.num_agreeing} of {fit.num_starts} starts ended at this optimum"
     )
-    return f"{fit.loss.title}; objective {fit.objective:.6g}, AICc {fit.aicc:.1f}; {starts}"
+    criterion = f"AICc {fit.aicc:.1f}" if math.isfinite(fit.aicc) else "AICc unknown (too few points)"
+    return f"{fit.loss.title}; objective {fit.objective:.6g}, {criterion}; {starts}"
 
 
 def _members(record: FitRecord) -> str:

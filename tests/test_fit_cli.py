@@ -114,7 +114,7 @@ def test_a_doubtful_fit_is_no_error(folder: Path) -> None:
         (("powr.csv", "--x", "N", "--y", "loss"), "did you mean 'power.csv'"),
         (("power.csv", "--x", "n", "--y", "loss"), "columns are N, loss, train"),
         (("power.csv", "--x", "N", "--y", "loss", "--predict", "ten"), "'ten' is no number"),
-        (("power.csv", "--x", "N", "--y", "loss", "--predict", "-5"), "finite numbers above 0"),
+        (("power.csv", "--x", "N", "--y", "loss", "--predict", "-5"), "allowed: numbers above 0"),
         (("power.csv", "--x", "N", "--y", "loss", "--predict", "1,2"), "one number, x"),
         (("power.csv", "--x", "N", "--y", "loss", "--where", "N >"), "where = 'N >' cannot be used"),
         (("power.csv", "--x", "N", "--y", "loss", "--out", "f.doc"), "allowed: a folder, or a file that ends in"),

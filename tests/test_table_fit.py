@@ -113,6 +113,15 @@ def test_unknown_numbers_are_null() -> None:
     assert data["remedy"]
 
 
+def test_a_prediction_beyond_all_numbers_is_null() -> None:
+    """x^3.9 at 1e90 is no float: null in JSON, left out of the figure, and no warning."""
+    found = fit_table(DAN_WOOD, x="x", y="y", model="power", predict=[1e90, 2.0])
+    far, near = only(found)["predictions"]
+    assert (far["y"], far["interval"]) == (None, None)
+    assert near["interval"][0] < near["y"] < near["interval"][1]
+    assert len(found.figure().axes[0].lines[-1].get_xdata()) == 1
+
+
 def test_the_default_model_follows_the_number_of_sizes() -> None:
     """One size: chosen from a family whose weights sum to 1. A power law is found, with its exponent."""
     data = only(fit_table(power_table(10, noise=0.02), x="N", y="loss"))
@@ -259,7 +268,7 @@ def with_value(column: str, value: Any) -> pd.DataFrame:
         (with_value("N", -4.0), {}, r"'N' \(x\).*not positive.*row 3 \(-4\)"),
         (with_value("loss", None), {}, r"missing.*row 3 .*where \(loss.notna\(\)\)"),
         (with_value("loss", np.inf), {}, r"not finite.*row 3"),
-        (power_table(1), {}, r"each of the 1 rows|at least two"),
+        (power_table(1), {}, r"in the one row to fit"),
         (power_table(2), {"model": "power-floor"}, r"power_floor has 3 parameters, and there are 2 rows"),
         (power_table().assign(N=4), {}, r"'N' \(x\) is 4 in each of the 8 rows"),
         (power_table(), {"model": "pwer"}, r"'pwer'.*did you mean 'power'.*allowed: auto"),
@@ -269,7 +278,7 @@ def with_value(column: str, value: Any) -> pd.DataFrame:
         (power_table(), {"model": "chinchilla"}, r"chinchilla has two sizes.*--x2"),
         (power_table().assign(D=1.0), {"x2": "D"}, r"'D' \(x2\) is 1 in each"),
         (power_table(), {"where": "N > 1e9"}, r"No row of 8 is left"),
-        (power_table(), {"predict": [0.0]}, r"prediction is asked for at 0.0; allowed: finite numbers above 0"),
+        (power_table(), {"predict": [0.0]}, r"prediction is asked for at 0; allowed: numbers above 0"),
         (power_table(), {"predict": [(1.0, 2.0)]}, r"a place is one number"),
         (power_table().assign(D=2.0), {"x2": "D", "predict": [5.0]}, r"a pair x,x2"),
         (power_table(), {"level": 90.0}, r"level of prediction intervals is 90"),
