@@ -265,6 +265,8 @@ def _covariance(problem: Problem, theta: Floats) -> Floats | None:
     """Return the covariance of the parameters, ``[parameters, parameters]``, None without residual freedom.
 
     Huber (1981), section 7.6: kappa^2 [sum psi^2 / (n - p)] / mean(psi')^2 (J'J)^-1, the ordinary one for squares.
+    Where delta lies below the scatter few points are inside it, and each point's share of psi' is read off a band of
+    1.345 scales, pro rata; there the scatter is not taken to be the same everywhere (sandwich).
     """
     expansion = problem.model.expand(theta[None], problem.sample)
     value, jacobian = expansion.value[0], expansion.jacobian[0]
@@ -276,14 +278,21 @@ def _covariance(problem: Problem, theta: Floats) -> Floats | None:
         residuals = np.exp(value) - np.exp(problem.response)
     else:
         residuals = value - problem.response
-    # Where Huber's delta is small beside the residuals, psi' counts few points: widen it to a stable share.
-    delta = max(float(problem.deltas[0, 0]), EFFICIENT * float(robust_scale(residuals)))
+    delta, band = float(problem.deltas[0, 0]), EFFICIENT * float(robust_scale(residuals))
     _, first, second = huber(residuals, delta)
-    inside = max(float(second.mean()), 1e-3)
-    kappa = 1 + p / n * (1 - inside) / inside
-    spread = kappa**2 * float((first**2).sum()) / (n - p) / inside**2
-    covariance: Floats = spread * np.linalg.pinv(jacobian.T @ jacobian, rcond=1e-14, hermitian=True)
-    return covariance
+    if delta < 0.9 * band:
+        inside = (np.abs(residuals) <= band) * delta / band
+        bread = np.linalg.pinv(jacobian.T @ (jacobian * inside[:, None]), rcond=1e-14, hermitian=True)
+        return _symmetric(bread @ (jacobian.T @ (jacobian * first[:, None] ** 2)) @ bread * n / (n - p))
+    share = max(float(second.mean()), 1e-3)
+    kappa = 1 + p / n * (1 - share) / share
+    spread = kappa**2 * float((first**2).sum()) / (n - p) / share**2
+    return _symmetric(spread * np.linalg.pinv(jacobian.T @ jacobian, rcond=1e-14, hermitian=True))
+
+
+def _symmetric(matrix: Floats) -> Floats:
+    """Return the mean of a matrix and its transpose: rounding leaves products of matrices not quite symmetric."""
+    return (matrix + matrix.T) / 2
 
 
 def _resample(
@@ -306,12 +315,10 @@ def _resample(
     refitted, best, _ = minimise(problem, np.repeat(theta[None], num_resamples, axis=0))
     if isinstance(model, LogLinear):
         return refitted
-    spread = refitted.std(axis=0)
-    for _ in range(2):
-        shifted = refitted + spread * generator.standard_normal(refitted.shape)
-        others, objective, _ = minimise(problem, shifted)
-        better = objective < best
-        refitted[better], best[better] = others[better], objective[better]
+    shifted = refitted + refitted.std(axis=0) * generator.standard_normal(refitted.shape)
+    others, objective, _ = minimise(problem, shifted)
+    better = objective < best
+    refitted[better] = others[better]
     return refitted
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from scipy import stats
 
 from analysis.bends import PowerTerms, Term
 from analysis.curves import FitStatus
@@ -95,8 +96,9 @@ def _penalty(num_points: int, num_parameters: int) -> float:
 def describe_bend(sample: Sample, response: Floats) -> str:
     """Return how the local exponent drifts, where the smaller and the larger half of the sizes disagree on it.
 
-    Both must hold: the two halves' exponents differ by more than 10 % of the whole's, and by more than three standard
-    errors of their difference (scatter taken from a parabola in logs, so that the bend itself does not hide it).
+    Both must hold: the two halves' exponents differ by more than 10 % of the whole's, and by more than a t-interval
+    of their difference at the level of three standard errors (scatter taken from a parabola in logs, so that the bend
+    itself does not hide it).
     """
     t = sample.logs[:, 0]
     middle = (t.min() + t.max()) / 2
@@ -106,14 +108,16 @@ def describe_bend(sample: Sample, response: Floats) -> str:
     whole = -solve_linear(Power().basis(sample)[None], response)[0][0, 1]
     parabola = np.stack([np.ones_like(t), t, t**2], axis=1)
     coefficients = np.linalg.lstsq(parabola, response, rcond=None)[0]
-    scatter = float(robust_scale(response - parabola @ coefficients))
+    n = len(response)
+    # Three parameters leave n - 3 degrees of freedom: few points need a wider margin than three standard errors.
+    scatter = float(robust_scale(response - parabola @ coefficients)) * math.sqrt(n / max(n - 3, 1))
     slopes, variances = [], []
     for half in halves:
         centred = t[half] - t[half].mean()
         slopes.append(-float(centred @ response[half]) / float(centred @ centred))
         variances.append(scatter**2 / float(centred @ centred))
     difference = abs(slopes[1] - slopes[0])
-    if difference <= BEND * abs(whole) or difference <= 3 * math.sqrt(sum(variances)):
+    if difference <= BEND * abs(whole) or difference <= float(stats.t.ppf(0.99865, n - 3)) * math.sqrt(sum(variances)):
         return ""
     return (
         f"this is no power law: the local exponent goes from {slopes[0]:.3g} over the smaller half of the sizes to "
