@@ -26,7 +26,8 @@ from analysis.curves import FitStatus
 from analysis.identification import judge
 from analysis.losses import EFFICIENT, Loss, huber, robust_scale
 from analysis.minimisation import Problem, minimise
-from analysis.models import CurveModel, Exponential, Floats, LogCorrected, LogLinear, Power, RootExponential, Sample
+from analysis.models import CurveModel, Exponential, Floats, LogCorrected, Power, RootExponential, Sample
+from analysis.resampling import redrawn_counts, refit, standard_errors
 from analysis.saturation import Saturating
 from hyperscale.errors import AnalysisError, did_you_mean
 
@@ -145,8 +146,10 @@ def fit_curve(  # noqa: PLR0913
     used = Loss(kind="huber", delta=delta) if loss.kind == "huber" else loss
     problem = problem_of(chosen, sample, response, used, 1)
     covariance = _covariance(problem, theta)
-    draws = _resample(chosen, sample, response, used, theta, num_resamples, generator)
-    parameters = _estimates(chosen, sample, theta, covariance, draws, len(values))
+    counts = redrawn_counts(len(values), num_resamples, generator)
+    resampled = problem_of(chosen, sample, response, used, num_resamples, counts)
+    draws = refit(resampled, theta, generator) if num_resamples else np.empty((0, len(theta)))
+    parameters = _estimates(chosen, sample, theta, covariance, draws, counts)
     residuals = response - chosen.expand(theta[None], sample).value[0]
     status, remedy = judge(chosen, theta, sample, response, covariance)
     return CurveFit(
@@ -266,7 +269,7 @@ def _covariance(problem: Problem, theta: Floats) -> Floats | None:
 
     Huber (1981), section 7.6: kappa^2 [sum psi^2 / (n - p)] / mean(psi')^2 (J'J)^-1, the ordinary one for squares.
     Where delta lies below the scatter few points are inside it, and each point's share of psi' is read off a band of
-    1.345 scales, pro rata; there the scatter is not taken to be the same everywhere (sandwich).
+    one scale, pro rata; there the scatter is not taken to be the same everywhere (sandwich).
     """
     expansion = problem.model.expand(theta[None], problem.sample)
     value, jacobian = expansion.value[0], expansion.jacobian[0]
@@ -278,7 +281,7 @@ def _covariance(problem: Problem, theta: Floats) -> Floats | None:
         residuals = np.exp(value) - np.exp(problem.response)
     else:
         residuals = value - problem.response
-    delta, band = float(problem.deltas[0, 0]), EFFICIENT * float(robust_scale(residuals))
+    delta, band = float(problem.deltas[0, 0]), float(robust_scale(residuals))
     _, first, second = huber(residuals, delta)
     if delta < 0.9 * band:
         inside = (np.abs(residuals) <= band) * delta / band
@@ -295,52 +298,25 @@ def _symmetric(matrix: Floats) -> Floats:
     return (matrix + matrix.T) / 2
 
 
-def _resample(
-    model: CurveModel,
-    sample: Sample,
-    response: Floats,
-    loss: Loss,
-    theta: Floats,
-    num_resamples: int,
-    generator: np.random.Generator,
-) -> Floats:
-    """Return ``[resamples, parameters]`` refits to redrawn points, each started from the fit and from beside it."""
-    if num_resamples <= 0:
-        return np.empty((0, len(theta)))
-    n = len(response)
-    draws = generator.integers(0, n, (num_resamples, n))
-    offsets = n * np.arange(num_resamples)[:, None]
-    counts = np.bincount((draws + offsets).ravel(), minlength=num_resamples * n).reshape(num_resamples, n)
-    problem = problem_of(model, sample, response, loss, num_resamples, counts.astype(np.float64))
-    refitted, best, _ = minimise(problem, np.repeat(theta[None], num_resamples, axis=0))
-    if isinstance(model, LogLinear):
-        return refitted
-    shifted = refitted + refitted.std(axis=0) * generator.standard_normal(refitted.shape)
-    others, objective, _ = minimise(problem, shifted)
-    better = objective < best
-    refitted[better] = others[better]
-    return refitted
-
-
 def _estimates(
     model: CurveModel,
     sample: Sample,
     theta: Floats,
     covariance: Floats | None,
     draws: Floats,
-    num_points: int,
+    counts: Floats,
 ) -> dict[str, Estimate]:
     """Return the formula's parameters with standard errors and intervals: the bootstrap's, else the curvature's."""
     values = model.natural(theta[None], sample)[0]
     if len(draws):
         natural = model.natural(draws, sample)
-        errors = natural.std(axis=0, ddof=1)
+        errors = standard_errors(natural, counts)
         lows, highs = np.quantile(natural, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2], axis=0)
     elif covariance is None:
         return {name: Estimate(estimate=float(value)) for name, value in zip(model.parameters, values, strict=True)}
     else:
         errors = np.sqrt(np.maximum(np.diagonal(propagated(model, theta, covariance, sample)), 0.0))
-        quantile = float(stats.t.ppf(0.5 + LEVEL / 2, num_points - len(theta)))
+        quantile = float(stats.t.ppf(0.5 + LEVEL / 2, counts.shape[1] - len(theta)))
         lows, highs = values - quantile * errors, values + quantile * errors
     return {
         name: Estimate(estimate=float(value), standard_error=float(spread), interval=(float(low), float(high)))
