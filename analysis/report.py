@@ -168,7 +168,7 @@ def _curve_data(envelope: Envelope) -> dict[str, Any]:
         fit = fit_power_law(envelope.sizes, envelope.values)
         sure = exponent_interval(envelope)
         data |= {
-            "exponent": fit.exponent,
+            "exponent": sure.estimate,
             "interval": sure.interval,
             "bootstrap_interval": sure.bootstrap,
             "regression_interval": sure.regression,
