@@ -11,13 +11,14 @@ minima is wrong. `edge_minima` takes the shift off.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import integrate, stats
+from scipy import integrate, special, stats
 
 from analysis.curves import Floats
 
@@ -117,7 +118,7 @@ def _half_normal_ratio(n: int) -> float:
     """Return E x_(1) / E(x_(m) - x_(1)) of n half-normal values, m = n // 2 + 1; E x = integral of P(x_(m) > t)."""
 
     def mean(order: int) -> float:
-        return float(integrate.quad(lambda t: stats.binom.cdf(order - 1, n, 2 * stats.norm.cdf(t) - 1), 0, 12)[0])
+        return float(integrate.quad(lambda t: special.bdtr(order - 1, n, math.erf(t / math.sqrt(2))), 0, 12)[0])
 
     lowest = mean(1)
     return lowest / (mean(n // 2 + 1) - lowest)

@@ -71,11 +71,12 @@ def write_report(
     study, folder = study_file.study, Path(out_dir)
     table = build_table(records)
     verdicts = tuple(check(claim, trials_for(claim, table, study.claims)) for claim in study.claims)
-    envelopes = _envelopes(study_file, table)
+    shown = without_calibration(table, study.claims)
+    envelopes = _envelopes(study_file, shown)
     counts = count_trials([trial.digest for trial in study.trials()], records)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        drawn = draw_all(study_file, records, table, verdicts, envelopes, folder / "figures")
+        drawn = draw_all(study_file, records, shown, verdicts, envelopes, folder / "figures")
         columns, rows = setting_rows(table, records, shown_metrics(study_file, records))
         data = {
             "study": study.name,
@@ -109,7 +110,6 @@ def write_report(
 def _envelopes(study_file: StudyFile, table: pd.DataFrame) -> list[Envelope]:
     """Return the envelopes of every (metric, size) that a claim names, and of the first metric."""
     study = study_file.study
-    table = without_calibration(table, study.claims)
     wanted = [(c.metric, c.size) for c in study.claims if isinstance(c, ScalingRate)]
     wanted += [
         (c.metric, c.at_each) for c in study.claims if isinstance(c, Ordering) and c.at_each.startswith("num_params")

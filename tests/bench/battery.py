@@ -176,8 +176,8 @@ def _beyond() -> str:
     rows = [[noise, *(_marked(fresh_coverage(design, noise)) for design in designs)] for noise in BEYOND]
     return f"{table(['noise', *(design.name for design in designs)], rows)}\n\n" + (
         f"Coverage of the 95 % interval on {FRESH:,} data sets of kinds that the method was not made for: a scale "
-        "growing 30 % an octave, one falling 20 %, and excess whose density vanishes at the edge (gamma, shape 2). There "
-        "the edge lies further below few seeds than the method takes it to, which matters once the scale grows."
+        "growing 30 % an octave, one falling 20 %, and excess whose density vanishes at the edge (gamma, shape 2). "
+        "There the edge lies further below few seeds than the method takes it to, which matters once the scale grows."
     )
 
 
