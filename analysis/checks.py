@@ -154,12 +154,12 @@ def _obstacles(
         found.append((Cause.NOT_IDENTIFIED, fit.remedy.rstrip(".")))
     if claim.bound == "match" and gap is None:
         found.append((Cause.GAP, uncalibrated(claim)))
-    if uncertainty.estimators_disagree:
-        found.append(
-            (Cause.ESTIMATORS, f"{uncertainty.disagreement_note}; more seeds at each size would bring them together")
-        )
     if uncertainty.rises_beyond_noise:
         found.append(
             (Cause.RISING, f"{envelope.monotonicity_note}, by more than its noise; train the larger networks better")
+        )
+    if uncertainty.estimators_disagree:
+        found.append(
+            (Cause.ESTIMATORS, f"{uncertainty.disagreement_note}; more seeds at each size would bring them together")
         )
     return found

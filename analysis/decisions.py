@@ -74,8 +74,9 @@ def decide_rates(
         outcomes = _upper(exponent * (1 - TOLERANCE), found.interval, gap)
     else:
         outcomes = _lower(exponent * (1 + TOLERANCE), found.interval, gap, hard_family)
-    outcomes = np.where(found.rises, Outcome.RISING, outcomes)
-    return np.where(found.disagree, Outcome.ESTIMATORS, outcomes)
+    outcomes = np.where(found.disagree, Outcome.ESTIMATORS, outcomes)
+    # Where it rises the envelope is no power law, and estimators of its exponent have no reason to agree.
+    return np.where(found.rises, Outcome.RISING, outcomes)
 
 
 def _upper(least: float, interval: SlopeIntervals, gap: SlopeIntervals | None) -> Outcomes:

@@ -34,6 +34,7 @@ from hyperscale.errors import AnalysisError
 from hyperscale.trial import TrialRecord
 
 MAX_LINES = 240
+_ORDERS = {"upper": "O", "lower": "Ω", "match": "Θ"}
 _NOT_TRAINING = ("points", "mixture_means")
 
 
@@ -145,7 +146,7 @@ def _draw_triangle(axes: Axes, rate: ScalingRate, left: float, width: float, top
     corners = np.exp([(left, top), (left, bottom), (left + width, bottom)])
     axes.add_patch(Polygon(corners, closed=True, facecolor=colour, alpha=0.10, edgecolor="none", zorder=1))
     axes.add_patch(Polygon(corners, closed=True, fill=False, edgecolor=colour, linewidth=1.1, zorder=2))
-    order = "O" if rate.bound == "upper" else "Ω"
+    order = _ORDERS[rate.bound]
     axes.annotate(
         f"{short_theorem(rate.theorem) or 'predicted'}: {order}\nslope −{rate.exponent:.3g}",
         (math.exp(left), math.exp(bottom)),
@@ -204,7 +205,7 @@ def plot_exponents(verdicts: Sequence[Verdict]) -> Figure:
 
 
 def _row_label(verdict: Verdict) -> str:
-    order = {"upper": "O", "lower": "Ω", "match": "Θ"}[verdict.bound or "upper"]
+    order = _ORDERS[verdict.bound or "upper"]
     return f"{verdict.methods[0]}\n{short_theorem(verdict.theorem) or 'predicted'}: {order}"
 
 

@@ -58,11 +58,12 @@ def write_report(
     table = build_table(records)
     verdicts = tuple(check(claim, trials_for(claim, table, study.claims)) for claim in study.claims)
     judged = list(zip(verdicts, _evidence(study, table, verdicts), strict=True))
-    envelopes = _envelopes(study_file, table)
+    shown = without_calibration(table, study.claims)
+    envelopes = _envelopes(study_file, shown)
     counts = count_trials([trial.digest for trial in study.trials()], records)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        drawn = draw_all(study_file, records, table, verdicts, envelopes, folder / "figures")
+        drawn = draw_all(study_file, records, shown, verdicts, envelopes, folder / "figures")
         behind = [draw_evidence(v, e, n, folder / "figures") for n, (v, e) in enumerate(judged, 1)]
         columns, rows = setting_rows(table, records, shown_metrics(study_file, records))
         data = {
@@ -79,8 +80,8 @@ def write_report(
         plain = strict(data)
         text = json.dumps(plain, indent=2, allow_nan=False, ensure_ascii=False)
         (folder / "report.json").write_text(text + "\n", encoding="utf-8")
-        shown = [(*pair, figure) for pair, figure in zip(judged, behind, strict=True)]
-        page = render_page(study_file, plain, shown, drawn, columns)
+        claims = [(*pair, figure) for pair, figure in zip(judged, behind, strict=True)]
+        page = render_page(study_file, plain, claims, drawn, columns)
         (folder / "report.html").write_text(page, encoding="utf-8")
     except OSError as problem:
         raise AnalysisError(
@@ -98,7 +99,6 @@ def write_report(
 def _envelopes(study_file: StudyFile, table: pd.DataFrame) -> list[Envelope]:
     """Return the envelopes of every (metric, size) that a claim names, and of the first metric."""
     study = study_file.study
-    table = without_calibration(table, study.claims)
     wanted = [(c.metric, c.size) for c in study.claims if isinstance(c, ScalingRate | Separation)]
     wanted += [
         (c.metric, c.at_each) for c in study.claims if isinstance(c, Ordering) and c.at_each.startswith("num_params")

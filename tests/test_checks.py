@@ -101,6 +101,22 @@ def test_unequal_budget() -> None:
     assert check(UPPER, diverged).verdict == "attained"
 
 
+def test_disagreeing_estimators_and_rising_envelopes_block_a_verdict() -> None:
+    """A scale of excess that grows with N parts the estimators; a valley rises: both are named, neither is judged."""
+    generator = np.random.default_rng(3)
+    sizes = tuple(8 * 2**k for k in range(13))
+    clean = trials(1.5, sizes=sizes, seeds=10)
+    octave = np.log2(clean["num_params_primary"] / 8)
+    growing = clean.assign(sup_error=clean["sup_error"] * np.exp(0.05 * 1.35**octave * generator.exponential(size=260)))
+    verdict = check(UPPER, growing)
+    assert (verdict.verdict, verdict.cause) == ("inconclusive", Cause.ESTIMATORS)
+    assert "frontier" in verdict.reason
+    assert any("scatter drifts" in note for note in verdict.notes)
+    valley = check(UPPER, clean.assign(sup_error=clean["sup_error"] * 4.0 ** (octave - 6).clip(lower=0)))
+    assert (valley.verdict, valley.cause) == ("inconclusive", Cause.RISING)
+    assert "rises from N = " in valley.reason
+
+
 def test_zero_errors_are_not_identified() -> None:
     """An error of exactly zero has no logarithm, and that is said."""
     table = trials(1.0).assign(sup_error=0.0)

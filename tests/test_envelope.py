@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -76,6 +77,19 @@ def test_the_worst_target_counts() -> None:
     envelope = build_envelope(pd.concat([easy, hard], ignore_index=True), method="Hypernetwork")
     assert envelope.values == (1.4, 0.6)
     assert len(envelope.points[0].seed_minima) == 2
+
+
+def test_a_target_that_finished_nowhere_at_a_size_is_named() -> None:
+    """The worst target there is not known; its seeds are NaN among the logs, and the note says where."""
+    easy, hard = GRID.assign(target="easy"), GRID.assign(target="hard", sup_error=GRID["sup_error"] * 2)
+    hard = hard.assign(status=hard["status"].where(hard["num_params_primary"] == 4, "diverged"))
+    envelope = build_envelope(pd.concat([easy, hard], ignore_index=True), method="Hypernetwork")
+    logs = envelope.log_seed_minima()
+    assert logs.shape == (2, 2, 2)
+    assert np.isnan(logs[1, 1]).all()
+    assert logs[0] == pytest.approx(np.log([[0.9, 0.7], [1.8, 1.4]]))
+    assert "1 at N = 8" in envelope.missing_note
+    assert build_envelope(GRID, method="Hypernetwork").missing_note == ""
 
 
 def test_unknown_column_says_what_there_is() -> None:

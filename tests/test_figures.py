@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import matplotlib as mpl
@@ -12,6 +13,7 @@ import pytest
 from analysis import figures, palette, sweeps
 from analysis.checks import check
 from analysis.envelope import build_envelopes
+from analysis.verdicts import Cause, inconclusive
 from hyperscale.claims import Monotone, Ordering, ScalingRate
 from hyperscale.errors import AnalysisError
 from hyperscale.trial import TrialRecord, TrialResult, TrialStatus
@@ -96,6 +98,15 @@ def test_exponent_figure_has_a_row_per_rate() -> None:
     assert any(text.get_text() == "attained" for text in axes.texts)
     with pytest.raises(AnalysisError):
         figures.plot_exponents(verdicts[1:])
+
+
+def test_a_match_is_shaded_on_both_sides() -> None:
+    """A claim that the exponent is the rate has its own sign and a band of a tenth around the prediction."""
+    claim = ScalingRate(method="Hypernetwork", bound="match", exponent=1.0)
+    axes = figures.plot_exponents([replace(inconclusive(claim, Cause.GAP, "unknown"), estimate=0.9)]).axes[0]
+    assert axes.get_yticklabels()[0].get_text().endswith("Θ")
+    extent = axes.collections[0].get_datalim(axes.transData)
+    assert (extent.x0, extent.x1) == pytest.approx((0.9, 1.1))
 
 
 def test_training_figure_draws_negative_losses_linearly() -> None:

@@ -9,7 +9,7 @@ from scipy import optimize, stats
 from analysis.estimators import envelope_series
 from analysis.frontier import Slopes, frontier_slopes, quantile_slopes
 from analysis.rates import estimators_disagree, gather_rates, rises_beyond_noise
-from tests.bench.battery import known_line
+from tests.bench.judged import known_line
 
 X = np.log(2.0 ** np.arange(3, 9.5, 0.5))
 

@@ -15,7 +15,7 @@ import pytest
 from analysis.page import number, powers, split_remark
 from analysis.report import write_report
 from analysis.summary import describe, partial_notice, troubles
-from hyperscale.claims import Monotone, Ordering, ScalingRate
+from hyperscale.claims import Calibration, Monotone, Ordering, ScalingRate
 from hyperscale.errors import AnalysisError
 from hyperscale.study import Study, StudyFile
 from hyperscale.trial import Trial, TrialRecord, TrialResult, TrialStatus
@@ -137,6 +137,18 @@ def test_json_has_the_fixed_names_and_the_planted_numbers(report) -> None:
     assert data["provenance"]["versions"] == {"torch": ["2.12"]}
     assert data["provenance"]["wall_time_s"] == 80.0
     assert data == json.loads(json.dumps(report.data))
+
+
+def test_calibration_trials_stay_out_of_curves_and_figures(tmp_path) -> None:
+    """Trials that measure the optimisation gap are counted and judged, but are no points of the study's envelope."""
+    known = Calibration(where={"lr": 0.1}, infimum_constant=1.0, infimum_exponent=1.2)
+    rate = ScalingRate(method="Hypernetwork", bound="upper", exponent=1.0, calibration=known)
+    file = study_file(claims=(rate,))
+    report = write_report(file, [finished(trial) for trial in file.study.trials()], tmp_path)
+    curves = {curve["method"]: curve["points"] for curve in strict(report.json)["curves"]}
+    assert {point["spent"] for point in curves["Hypernetwork"]} == {2}
+    assert {point["spent"] for point in curves["Embedding"]} == {4}
+    assert report.data["finished"] == 40
 
 
 def test_page_is_one_file_that_loads_nothing(report) -> None:

@@ -15,9 +15,11 @@ from analysis.uncertainty import (
     fit_band,
     hull,
     mean_interval,
+    profile_interval,
     regression_interval,
     resample_fits,
     slope_intervals,
+    subsample_interval,
 )
 from hyperscale.errors import AnalysisError
 
@@ -118,6 +120,52 @@ def test_bootstrap_agrees_with_its_exact_law() -> None:
     draws = resample_fits(envelope_of(np.exp(logs)), num_resamples=20_000, seed=1)[:, 1]
     assert abs(draws.mean() - expected) < 4 * deviation / np.sqrt(len(draws))
     assert draws.std() == pytest.approx(deviation, rel=0.03)
+
+
+def test_targets_are_redrawn_first_and_alike_at_every_size() -> None:
+    """Of two targets a quarter of the resamples has the easy one alone, a quarter the hard one, half their worst."""
+    rows = [
+        {
+            "digest": f"{target}{n}{seed}",
+            "method": "M",
+            "target": target,
+            "num_params_primary": n,
+            "seed": seed,
+            "status": "finished",
+            "sup_error": level * n**-exponent,
+        }
+        for target, level, exponent in (("easy", 1.0, 1.0), ("hard", 10.0, 0.5))
+        for n in SIZES
+        for seed in range(2)
+    ]
+    draws = resample_fits(build_envelope(pd.DataFrame(rows), method="M"), num_resamples=4000, seed=2)[:, 1]
+    assert set(np.round(draws, 9)) == {0.5, 1.0}
+    assert np.mean(draws > 0.75) == pytest.approx(0.25, abs=4 * np.sqrt(0.25 * 0.75 / 4000))
+
+
+def test_the_profile_interval_is_where_the_likelihood_says() -> None:
+    """At its ends twice the drop of the profile log likelihood, refitted there, is chi-squared's 95 % point."""
+    values = SIZES**-0.8 * np.exp(np.random.default_rng(8).normal(0, 0.2, len(SIZES)))
+    fit = fit_power_law(SIZES, values)
+
+    def squares(exponent: float) -> float:
+        rest = np.log(values) + exponent * np.log(SIZES)
+        return float(np.sum((rest - rest.mean()) ** 2))
+
+    for end in profile_interval(fit):
+        assert len(SIZES) * np.log(squares(end) / squares(fit.exponent)) == pytest.approx(stats.chi2.ppf(0.95, 1))
+
+
+def test_the_subsample_interval_is_scaled_by_m_over_n() -> None:
+    """With 8 seeds, 4 are drawn and deviations halved; fewer than three seeds have no such interval."""
+    values = SIZES[:, None] ** -1 * np.exp(np.abs(np.random.default_rng(9).normal(0, 0.3, (6, 8))))
+    envelope = envelope_of(values)
+    draws = resample_fits(envelope, num_resamples=500, seed=3, keep=2 / 3)[:, 1]
+    low, high = subsample_interval(envelope, num_resamples=500, seed=3)
+    exponent = fit_power_law(envelope.sizes, envelope.values).exponent
+    spread = np.quantile(draws - draws.mean(), [0.025, 0.975])
+    assert (low, high) == pytest.approx((exponent - spread[1] / 2, exponent - spread[0] / 2))
+    assert subsample_interval(envelope_of(values[:, :2])) is None
 
 
 def test_one_seed_has_no_bootstrap_and_two_sizes_no_interval() -> None:

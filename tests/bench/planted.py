@@ -94,10 +94,6 @@ def _heavy(generator: np.random.Generator, _: Truth, shape: tuple[int, int, int,
     return SCALE * generator.standard_t(3, shape)
 
 
-def _growing(generator: np.random.Generator, truth: Truth, shape: tuple[int, int, int, int]) -> Floats:
-    return _half_normal(generator, truth, shape) * (GROWTH**truth.octave)[:, None, None]
-
-
 def _shared(generator: np.random.Generator, truth: Truth, shape: tuple[int, int, int, int]) -> Floats:
     """Half-normal excess, a level of each target (sd .3), and a deviation that all seeds of a cell share (sd .1)."""
     level = 0.3 * generator.standard_normal((shape[0], 1, shape[2], 1))
@@ -112,19 +108,37 @@ def _outliers(generator: np.random.Generator, truth: Truth, shape: tuple[int, in
     return np.where(chance > 0.97, np.nan, values)
 
 
+def _scaled(draw: Draw, factor: float) -> Draw:
+    """Return noise whose scale changes by ``factor`` each octave."""
+    return lambda generator, truth, shape: draw(generator, truth, shape) * (factor**truth.octave)[:, None, None]
+
+
 NOISES: dict[str, Draw] = {
     "half-normal": _half_normal,
     "exponential": _exponential,
     "log-normal": _log_normal,
     "Student t3": _heavy,
-    "growing": _growing,
+    "growing": _scaled(_half_normal, GROWTH),
     "shared": _shared,
     "outliers": _outliers,
 }
+
+
+def _gamma(generator: np.random.Generator, _: Truth, shape: tuple[int, int, int, int]) -> Floats:
+    return 0.2 * generator.standard_gamma(2, shape)
+
+
+BEYOND: dict[str, Draw] = {
+    "half-normal, growing 30 %": _scaled(_half_normal, 1.3),
+    "exponential, falling 20 %": _scaled(_exponential, 0.8),
+    "gamma": _gamma,
+    "gamma, growing 15 %": _scaled(_gamma, 1.15),
+}
+"""Noise that the method was not made for."""
 
 
 def draw_logs(truth: Truth, noise: str, replicates: int, generator: np.random.Generator, *, gap: float = 0.0) -> Floats:
     """Return log errors ``[replicates, sizes, targets, seeds]`` on the law, ``gap`` nats per octave above it."""
     shape = (replicates, len(truth.log_sizes), truth.num_targets, truth.num_seeds)
     line = -float(truth.exponent) * truth.log_sizes + gap * truth.octave
-    return line[:, None, None] + NOISES[noise](generator, truth, shape)
+    return line[:, None, None] + {**NOISES, **BEYOND}[noise](generator, truth, shape)
