@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 STORE ?= results
 
 .PHONY: help demo test lint test-slow test-gpu clean \
-	bench bench-battery bench-cells bench-ray bench-driver bench-recording bench-packs bench-gpu bench-power
+	bench bench-battery bench-cells bench-ray bench-driver bench-recording bench-packs bench-gpu bench-power \
+	bench-fits
 .DEFAULT_GOAL := help
 
 help:  ## Show what can be made.
@@ -67,3 +68,12 @@ bench-power: $(VENV)/installed  ## Octaves of N that verdicts need, simulated; w
 
 clean:  ## Remove the virtual environment and caches; results stay.
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info
+
+FITS ?=
+bench-fits: $(VENV)/installed  ## Fits, exponents and power against known answers; FITS=folder of their tables (about 10 minutes).
+	@test -n "$(FITS)" || { echo "Give the folder of the tables: make bench-fits FITS=FOLDER (tests/bench/README.md says which)."; exit 2; }
+	$(BIN)/python -m tests.bench.exact $(FITS)
+	$(BIN)/python -m tests.bench.chinchilla $(FITS)/chinchilla_replication.csv
+	$(BIN)/python -m tests.bench.extrapolation $(FITS)/extrapolation_vision.csv
+	$(BIN)/python -m tests.bench.battery
+	$(BIN)/python -m tests.bench.power
