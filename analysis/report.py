@@ -51,6 +51,7 @@ class Report:
     json: Path
     verdicts: tuple[Verdict, ...]
     data: Mapping[str, Any]
+    drawn: tuple[Drawn, ...] = ()
 
 
 def write_report(
@@ -102,6 +103,7 @@ def write_report(
         json=folder / "report.json",
         verdicts=verdicts,
         data=strict,
+        drawn=tuple(drawn),
     )
 
 

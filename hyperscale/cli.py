@@ -225,11 +225,13 @@ def status(study: Path, num_seeds: int | None, store_folder: Path, as_json: bool
 @_TRACKING
 @_FROM_MLFLOW
 @click.option("--no-mlflow", is_flag=True, help="Do not add the report and its curves to MLflow.")
+@click.option("--no-pdf", is_flag=True, help="Write the page and the JSON only.")
 @_JSON
 @_verb
 def report(study: Path, out_folder: Path | None, store_folder: Path, as_json: bool, **options: Any) -> None:
     """Write STUDY's report: verdicts, exponents with intervals, figures, provenance."""
     from analysis.report import write_report
+    from analysis.supplement import write_pdf
     from hyperscale.console import print_verdicts
     from hyperscale.verbs import open_study, read_records, record_report
 
@@ -239,6 +241,8 @@ def report(study: Path, out_folder: Path | None, store_folder: Path, as_json: bo
     folder = out_folder or store.report(name)
     command = " ".join(["hyperscale", *(shlex.quote(argument) for argument in sys.argv[1:])])
     written = write_report(study_file, records, folder, command=command)
+    if not options["no_pdf"]:
+        write_pdf(study_file, written)
     if records and not options["no_mlflow"]:
         record_report(name, store, options["tracking_uri"], written.data, folder)
     if as_json:

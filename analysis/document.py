@@ -1,0 +1,364 @@
+"""A printed document: pages of A4 with a running header, headings, text, tables, and figures as vector drawings.
+
+reportlab lays out the text (headings stay with what they head, tables repeat their first row); the figures are
+PDF pages that matplotlib wrote, set into the places left for them by pypdf, so that they stay sharp and their text
+can be selected. The fonts are those that ship inside matplotlib. Equal content gives equal bytes.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from markupsafe import escape
+from pypdf import PdfReader, PdfWriter, Transformation
+from reportlab.lib.colors import HexColor
+from reportlab.lib.enums import TA_LEFT, TA_RIGHT
+from reportlab.lib.pagesizes import A4
+from reportlab.lib.styles import ParagraphStyle
+from reportlab.lib.units import mm
+from reportlab.pdfbase import pdfmetrics
+from reportlab.pdfbase.ttfonts import TTFont
+from reportlab.platypus import (
+    BaseDocTemplate,
+    CondPageBreak,
+    Flowable,
+    Frame,
+    Image,
+    KeepTogether,
+    PageTemplate,
+    Paragraph,
+    Spacer,
+    Table,
+    XPreformatted,
+)
+
+from analysis.palette import Tone
+from analysis.report import powers
+
+INK, SOFT, LINE, WASH = "#1f2328", "#59636e", "#d9dee3", "#f6f7f8"
+MARGIN = 20 * mm
+TEXT_WIDTH = A4[0] - 2 * MARGIN
+TEXT_HEIGHT = A4[1] - 2 * MARGIN - 10 * mm
+MAX_FIGURE_HEIGHT = 0.72 * TEXT_HEIGHT
+_ROOM_BELOW = {"heading": 110.0, "subheading": 60.0}
+_FONTS = {
+    "Text": "STIXGeneral", "Text-Bold": "STIXGeneralBol", "Text-Italic": "STIXGeneralItalic",
+    "Text-BoldItalic": "STIXGeneralBolIta", "Sans": "DejaVuSans", "Sans-Bold": "DejaVuSans-Bold",
+    "Mono": "DejaVuSansMono",
+}  # fmt: skip
+_SUBSCRIPT = re.compile(r"(?<![A-Za-z0-9_])([A-Za-zεδθφ])_([A-Za-z0-9])(?![A-Za-z0-9_])")
+_MARKUP = re.compile(r"(<[^>]*>|&[#\w]+;)")
+
+
+@functools.cache
+def _load_fonts() -> None:
+    """Register the fonts with reportlab, once a process."""
+    folder = Path(mpl.get_data_path()) / "fonts" / "ttf"
+    for name, file in _FONTS.items():
+        pdfmetrics.registerFont(TTFont(name, str(folder / f"{file}.ttf")))
+    pdfmetrics.registerFontFamily(
+        "Text", normal="Text", bold="Text-Bold", italic="Text-Italic", boldItalic="Text-BoldItalic"
+    )
+    for name in ("Sans", "Sans-Bold", "Mono"):
+        pdfmetrics.registerFontFamily(name, normal=name, bold="Sans-Bold", italic=name, boldItalic="Sans-Bold")
+
+
+def _style(name: str, size: float, leading: float, **more: Any) -> Any:
+    look = {"fontName": "Text", "textColor": HexColor(INK), **more}
+    return ParagraphStyle(name, fontSize=size, leading=leading, **look)
+
+
+@functools.cache
+def _styles() -> dict[str, Any]:
+    """Return the paragraph styles by name."""
+    _load_fonts()
+    soft, bold = HexColor(SOFT), "Text-Bold"
+    return {
+        "title": _style("title", 17, 21, fontName=bold, spaceAfter=6),
+        "eyebrow": _style("eyebrow", 9.5, 12, textColor=soft, spaceAfter=3),
+        "heading": _style("heading", 13, 16, fontName=bold, spaceBefore=15, spaceAfter=5),
+        "subheading": _style("subheading", 10.5, 13, fontName=bold, spaceBefore=9, spaceAfter=3),
+        "body": _style("body", 10, 13, spaceAfter=5),
+        "small": _style("small", 8.5, 10.6, textColor=soft, spaceAfter=4),
+        "caption": _style("caption", 8.8, 11, textColor=soft, spaceBefore=4, spaceAfter=8),
+        "bullet": _style("bullet", 10, 12.6, leftIndent=11, bulletIndent=2, spaceAfter=2, bulletFontName="Text"),
+        "cell": _style("cell", 8.8, 10.8),
+        "notice": _style(
+            "notice", 10, 13, backColor=HexColor("#fff6e0"), borderColor=HexColor("#c98a00"), borderWidth=0.8,
+            borderPadding=5, spaceBefore=10, spaceAfter=12, leftIndent=5, rightIndent=5,
+        ),
+        "source": _style("source", 6.4, 8.2, fontName="Mono", backColor=HexColor(WASH), borderPadding=4,
+                         leftIndent=4, rightIndent=4, spaceBefore=5),
+    }  # fmt: skip
+
+
+def marked(text: object, font: str = "Text") -> str:
+    """Return plain text as markup: escaped, ``N^-1`` and ``N_g`` raised and lowered, strange signs in a font with them.
+
+    A sign that no font of ours has is shown as a white square rather than lost.
+    """
+    raised = str(powers(str(text))).replace("<sup>", '<super rise="33%" size="70%">').replace("</sup>", "</super>")
+    raised = _SUBSCRIPT.sub(r'\1<sub rise="14%" size="70%">\2</sub>', raised)
+    return "".join(part if _MARKUP.fullmatch(part) else _covered(part, font) for part in _MARKUP.split(raised))
+
+
+def _covered(text: str, font: str) -> str:
+    _load_fonts()
+    known, wider = (set(pdfmetrics.getFont(name).face.charToGlyph) for name in (font, "Sans"))
+    if all(ord(sign) in known for sign in text):
+        return text
+    signs = [
+        sign if ord(sign) in known or sign in " \n\t"
+        else f'<font name="Sans">{sign if ord(sign) in wider else "□"}</font>'
+        for sign in text
+    ]  # fmt: skip
+    return "".join(signs)
+
+
+def coloured(text: object, colour: str = SOFT, *, small: bool = False) -> str:
+    """Return plain text as markup in a colour."""
+    size = ' size="7.8"' if small else ""
+    return f'<font color="{colour}"{size}>{marked(text)}</font>'
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """A cell of a table: markup, and the tone of its background where it holds a verdict's word."""
+
+    markup: str
+    tone: Tone | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Column:
+    """A column of a table: its heading, its share of the width, and whether it holds numbers (set to the right)."""
+
+    heading: str
+    share: float
+    numeric: bool = False
+
+
+class _Place(Flowable):  # type: ignore[misc]
+    """An empty place of a figure's size, which notes where on which page it came to lie."""
+
+    def __init__(self, width: float, height: float, found: list[tuple[int, float, float]]) -> None:
+        super().__init__()
+        self.width, self.height, self._found = width, height, found
+
+    def draw(self) -> None:
+        """Note the page (from 0) and the lower left corner, in points."""
+        self._found.append((self.canv.getPageNumber() - 1, *self.canv.absolutePosition(0, 0)))
+
+
+class Document:
+    """Collects content from top to bottom and writes it as a PDF. Texts are plain unless called markup."""
+
+    def __init__(self, *, title: str, running: str) -> None:
+        self._title, self._running = title, running
+        self._parts: list[Callable[[], list[Any]]] = []
+        self._drawings: list[tuple[Path, float, list[tuple[int, float, float]]]] = []
+
+    def text(self, text: object, style: str = "body") -> None:
+        """Add a paragraph, a heading or a title, as the style says."""
+        self.markup(marked(text, "Text-Bold" if style in ("title", "heading", "subheading") else "Text"), style)
+
+    def markup(self, markup: str, style: str = "body") -> None:
+        """Add a paragraph given as markup. A heading goes to the next page where little could follow it on this one."""
+        least = _ROOM_BELOW.get(style)
+        before = [] if least is None else [least]
+        self._parts.append(lambda: [*(CondPageBreak(room) for room in before), Paragraph(markup, _styles()[style])])
+
+    def bullets(self, texts: Iterable[object]) -> None:
+        """Add a list."""
+        contents = [marked(text) for text in texts]
+        self._parts.append(lambda: [Paragraph(text, _styles()["bullet"], bulletText="•") for text in contents])
+
+    def definitions(self, pairs: Iterable[tuple[str, str]], *, name_width: float = 24 * mm) -> None:
+        """Add names with their explanations (markup) beside them."""
+        cells = [(f'<font color="{SOFT}"><b>{marked(name, "Text-Bold")}</b></font>', text) for name, text in pairs]
+        if not cells:
+            return
+        style = [("VALIGN", (0, 0), (-1, -1), "TOP"), ("LEFTPADDING", (0, 0), (0, -1), 0),
+                 ("TOPPADDING", (0, 0), (-1, -1), 1.5), ("BOTTOMPADDING", (0, 0), (-1, -1), 1.5)]  # fmt: skip
+
+        def make() -> list[Any]:
+            rows = [[Paragraph(name, _styles()["body"]), Paragraph(text, _styles()["body"])] for name, text in cells]
+            return [Table(rows, colWidths=[name_width, TEXT_WIDTH - name_width], style=style), Spacer(0, 4)]
+
+        self._parts.append(make)
+
+    def table(self, columns: Sequence[Column], rows: Sequence[Sequence[Cell | str]], *, size: float = 8.8) -> None:
+        """Add a table; cells are markup. Its heading is repeated on every page that it reaches."""
+        whole = sum(column.share for column in columns)
+        widths = [TEXT_WIDTH * column.share / whole for column in columns]
+        self._parts.append(lambda: [_make_table(columns, rows, widths, size), Spacer(0, 6)])
+
+    def numbers(self, headings: Sequence[str], rows: Sequence[Sequence[str]], *, num_text: int = 1) -> int:
+        """Add a dense table of short plain cells, the first ``num_text`` columns to the left; return the columns shown.
+
+        The type is made smaller until the columns fit; columns that do not fit even then are left out, from the end.
+        """
+        _load_fonts()
+        shown, size = len(headings), 8.4
+        while shown > 1 and sum(widths := _natural_widths(headings[:shown], rows, size)) > TEXT_WIDTH:
+            size, shown = (size - 0.4, shown) if size > 6.0 else (size, shown - 1)
+        widths = _natural_widths(headings[:shown], rows, size)
+        # The free width goes between the columns, not further than reads well.
+        extra = min((TEXT_WIDTH - sum(widths)) / shown, 22)
+        columns = [Column(heading=h, share=1, numeric=i >= num_text) for i, h in enumerate(headings[:shown])]
+        cells = [[marked(cell) for cell in row[:shown]] for row in rows]
+        wide = [max(width + extra, 8) for width in widths]
+        self._parts.append(lambda: [_make_table(columns, cells, wide, size, tight=True), Spacer(0, 6)])
+        return shown
+
+    def figure(self, path: Path, caption: str, *, heading: str = "", style: str = "subheading") -> None:
+        """Add the drawing ``path`` (without ending: its PDF, else its PNG) with heading and caption, kept together.
+
+        Where neither file is there the page says so.
+        """
+        parts = [Paragraph(marked(heading, "Text-Bold"), _styles()[style])] if heading else []
+        vector, pixels = path.with_name(f"{path.name}.pdf"), path.with_name(f"{path.name}.png")
+        below = Paragraph(marked(caption), _styles()["caption"])
+        if vector.exists():
+            box = PdfReader(vector).pages[0].mediabox
+            scale = _scale(float(box.width), float(box.height))
+            found: list[tuple[int, float, float]] = []
+            self._drawings.append((vector, scale, found))
+            size = (float(box.width) * scale, float(box.height) * scale)
+            self._parts.append(lambda: [KeepTogether([*parts, _Place(*size, found), below])])
+        elif pixels.exists():
+            self._parts.append(lambda: [KeepTogether([*parts, _image(pixels), below])])
+        else:
+            self._parts.append(
+                lambda: [*parts, Paragraph(f"The figure {path.name} was not drawn.", _styles()["small"])]
+            )
+
+    def source(self, text: str, *, columns: int = 120) -> None:
+        """Add program text as it is, lines longer than ``columns`` broken."""
+        lines = [line[i : i + columns] for line in text.splitlines() for i in range(0, max(len(line), 1), columns)]
+        content = "\n".join(_covered(str(escape(line)), "Mono") for line in lines)
+        self._parts.append(lambda: [XPreformatted(content, _styles()["source"])])
+
+    def write(self, path: Path) -> int:
+        """Write the PDF; return its number of pages."""
+        _, total = self._lay_out(0)
+        for _, _, found in self._drawings:
+            found.clear()
+        laid_out, total = self._lay_out(total)
+        writer = PdfWriter(clone_from=io.BytesIO(laid_out))
+        for drawing, scale, found in self._drawings:
+            figure = PdfReader(drawing).pages[0]
+            for index, x, y in found:
+                writer.pages[index].merge_transformed_page(figure, Transformation().scale(scale).translate(x, y))
+        for page in writer.pages:
+            page.compress_content_streams()
+        writer.compress_identical_objects(remove_duplicates=True, remove_unreferenced=True)
+        with path.open("wb") as file:
+            writer.write(file)
+        return total
+
+    def _lay_out(self, total: int) -> tuple[bytes, int]:
+        """Return the pages without their drawings, and how many; ``total`` is what the page numbers say."""
+        _load_fonts()
+        buffer = io.BytesIO()
+        frame = Frame(MARGIN, MARGIN, TEXT_WIDTH, TEXT_HEIGHT, leftPadding=0, rightPadding=0, topPadding=0,
+                      bottomPadding=0)  # fmt: skip
+        document = BaseDocTemplate(
+            buffer, pagesize=A4, title=self._title, author="hyperscale", subject=self._running, invariant=1, lang="en"
+        )
+        paint = functools.partial(_paint_margins, running=self._running, total=total)
+        document.addPageTemplates([PageTemplate(id="page", frames=[frame], onPage=paint)])
+        document.build([flowable for part in self._parts for flowable in part()])
+        return buffer.getvalue(), int(document.page)
+
+
+def _paint_margins(canvas: Any, document: Any, *, running: str, total: int) -> None:
+    """Draw the running header, its rule, and the page number."""
+    canvas.saveState()
+    canvas.setFont("Text", 8.5)
+    canvas.setFillColor(HexColor(SOFT))
+    canvas.setStrokeColor(HexColor(LINE))
+    top = A4[1] - MARGIN + 1 * mm
+    while pdfmetrics.stringWidth(running, "Text", 8.5) > TEXT_WIDTH and len(running) > 1:
+        running = running.rstrip("…")[:-1] + "…"
+    canvas.drawString(MARGIN, top, running)
+    canvas.line(MARGIN, top - 2 * mm, A4[0] - MARGIN, top - 2 * mm)
+    canvas.drawCentredString(A4[0] / 2, MARGIN - 9 * mm, f"{document.page} / {total}")
+    canvas.restoreState()
+
+
+def _scale(width: float, height: float) -> float:
+    """Return how much smaller a drawing must be to fit the page; never larger than 0.85 of its drawn size."""
+    return min(0.85, TEXT_WIDTH / width, MAX_FIGURE_HEIGHT / height)
+
+
+def _image(path: Path) -> Any:
+    picture = Image(str(path))
+    # Pixels at 220 to the inch or finer.
+    scale = min(72 / 220, TEXT_WIDTH / picture.imageWidth, MAX_FIGURE_HEIGHT / picture.imageHeight)
+    picture.drawWidth, picture.drawHeight = picture.imageWidth * scale, picture.imageHeight * scale
+    picture.hAlign = "LEFT"
+    return picture
+
+
+def _natural_widths(headings: Sequence[str], rows: Sequence[Sequence[str]], size: float) -> list[float]:
+    """Return the width (points) that each column needs: its longest cell, and the longest word of its heading."""
+    widths = []
+    for index, heading in enumerate(headings):
+        words = [pdfmetrics.stringWidth(word, "Text-Bold", size) for word in heading.split()]
+        cells = [pdfmetrics.stringWidth(row[index], "Text", size) for row in rows]
+        widths.append(max([*words, *cells, 8.0]) + 7)
+    return widths
+
+
+def _make_table(
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[Cell | str]],
+    widths: Sequence[float],
+    size: float,
+    *,
+    tight: bool = False,
+) -> Any:
+    looks = [
+        _style(f"cell-{i}", size, 1.22 * size, alignment=TA_RIGHT if column.numeric else TA_LEFT)
+        for i, column in enumerate(columns)
+    ]
+    heads = [ParagraphStyle(f"{look.name}-head", parent=look, textColor=HexColor(SOFT)) for look in looks]
+    cells = [[Paragraph(f"<b>{marked(c.heading, 'Text-Bold')}</b>", h) for c, h in zip(columns, heads, strict=True)]]
+    cells += [[_make_cell(cell, look) for cell, look in zip(row, looks, strict=True)] for row in rows]
+    pad = 1.6 if tight else 4.5
+    style = [
+        ("VALIGN", (0, 0), (-1, 0), "BOTTOM"),
+        ("VALIGN", (0, 1), (-1, -1), "TOP"),
+        ("LINEBELOW", (0, 0), (-1, 0), 0.7, HexColor(INK)),
+        ("LINEBELOW", (0, 1), (-1, -1), 0.4, HexColor(LINE)),
+        ("TOPPADDING", (0, 0), (-1, -1), pad),
+        ("BOTTOMPADDING", (0, 0), (-1, -1), pad),
+        ("LEFTPADDING", (0, 0), (-1, -1), 3),
+        ("RIGHTPADDING", (0, 0), (-1, -1), 4),
+        ("LEFTPADDING", (0, 0), (0, -1), 0),
+    ]
+    after_numbers = [i for i in range(1, len(columns)) if columns[i - 1].numeric and not columns[i].numeric]
+    style += [("LEFTPADDING", (i, 0), (i, -1), 11) for i in after_numbers]
+    return Table(cells, colWidths=widths, style=style, repeatRows=1, hAlign="LEFT")
+
+
+def _make_cell(cell: Cell | str, look: Any) -> Any:
+    if isinstance(cell, str):
+        return Paragraph(cell, look)
+    if cell.tone is None:
+        return Paragraph(cell.markup, look)
+    tone = cell.tone
+    pill = ParagraphStyle(
+        f"{look.name}-{tone.name}", parent=look, fontName="Text-Bold", textColor=HexColor(tone.ink), alignment=TA_LEFT,
+        backColor=HexColor(tone.wash), borderColor=HexColor(tone.ink), borderWidth=0.7,
+        borderPadding=(1.5, 2.5, 2.5, 3), borderRadius=2, leftIndent=3, rightIndent=3,
+    )  # fmt: skip
+    return Paragraph(cell.markup, pill)
