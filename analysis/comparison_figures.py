@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.curves import fit_power_law
+from analysis.exponent_differences import CurveRow, StudyCurve
 from analysis.figures import short_theorem
 from analysis.palette import INK, MethodStyle, label, log_axis, new_figure
-from analysis.study_comparison import CurveRow, StudyCurve
 from analysis.uncertainty import fit_band
 from hyperscale.errors import AnalysisError
 
@@ -169,10 +169,15 @@ def plot_envelopes(rows: Sequence[CurveRow], names: Sequence[str]) -> Figure:
     return figure
 
 
-def _ticks(sizes: Sequence[float]) -> list[float]:
-    """Return few enough sizes to stand under a narrow panel."""
+def _ticks(sizes: Sequence[float], at_most: int = 5) -> list[float]:
+    """Return sizes far enough apart in their logs to stand under a narrow panel."""
     distinct = sorted(set(sizes))
-    return distinct[:: max(1, math.ceil(len(distinct) / 5))]
+    least = math.log(distinct[-1] / distinct[0]) / at_most
+    kept = distinct[:1]
+    for size in distinct[1:]:
+        if math.log(size / kept[-1]) >= least:
+            kept.append(size)
+    return kept
 
 
 def _draw_curve(axes: Axes, curve: StudyCurve, index: int) -> None:

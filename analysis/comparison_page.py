@@ -12,19 +12,18 @@ from typing import Any
 import jinja2
 
 from analysis import comparison_figures
-from analysis.document import Cell, Column, Document, coloured, marked
+from analysis.document import Cell, Column, Document
+from analysis.exponent_differences import CurveRow, ExponentDifference, StudyCurve
 from analysis.gallery import Drawn, _keep
 from analysis.palette import drawing, label, verdict_tone
 from analysis.report import _strict, number, powers
 from analysis.study_comparison import (
-    CurveRow,
-    ExponentDifference,
     StudyComparison,
-    StudyCurve,
     StudyTrials,
     compare_studies,
 )
 from analysis.summary import duration
+from analysis.typography import coloured, marked
 from analysis.verdicts import Verdict
 from hyperscale.errors import AnalysisError
 
@@ -136,7 +135,10 @@ def _data(comparison: StudyComparison, folder: Path) -> dict[str, Any]:
         ],
         "curves": [_row_data(row) for row in comparison.curves],
         "differences": [_difference_data(difference) for difference in comparison.differences],
-        "settings": [{"setting": row.column, "values": row.values} for row in comparison.settings],
+        "settings": [
+            {"setting": "seeds" if row.column == "seed" else row.column, "values": row.values}
+            for row in comparison.settings
+        ],
         "same_settings": comparison.same_settings,
         "not_compared": comparison.not_compared,
     }
@@ -217,9 +219,9 @@ def _write_pdf(data: Mapping[str, Any], drawn: Sequence[Drawn], folder: Path) ->
     _add_studies(document, data["studies"])
     document.text("Do the exponents differ?", "heading")
     for difference in data["differences"]:
-        sentence = marked(difference["sentence"], "Text-Bold" if difference["differs"] else "Text")
-        sentence = f"<b>{sentence}</b>" if difference["differs"] else sentence
-        document.markup(" ".join([sentence, *(coloured(remark) for remark in difference["remarks"])]))
+        lead, rest = difference["sentence"].split(":", 1)
+        lead = f"<b>{marked(lead, 'Text-Bold')}:</b>"
+        document.markup(" ".join([f"{lead}{marked(rest)}", *(coloured(remark) for remark in difference["remarks"])]))
     if data["differences"]:
         document.text(caution(data["differences"]), "small")
     else:
@@ -228,10 +230,22 @@ def _write_pdf(data: Mapping[str, Any], drawn: Sequence[Drawn], folder: Path) ->
         document.text("Not compared", "subheading")
         document.bullets(data["not_compared"])
     _add_verdicts(document, data["verdicts"], names)
+    _add_settings(document, data, names)
     for index, figure in enumerate(drawn, 1):
         caption = f"Figure {index}. {figure.title}. {figure.caption}"
         document.figure(folder / "figures" / figure.name, caption, heading="Figures" * (index == 1), style="heading")
+    if data["command"]:
+        document.text("Provenance", "heading")
+        document.text(data["command"])
+    document.write(folder / "comparison.pdf")
+
+
+def _add_settings(document: Document, data: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Add the settings whose values differ, and the names of the others."""
     document.text("What is set differently", "heading")
+    if not data["settings"]:
+        document.text("The studies have the same values of every setting.")
+        return
     columns = [Column(heading="Setting", share=20), *(Column(heading=name, share=30) for name in names)]
     rows = [
         [marked(row["setting"].replace("_", " ")), *(marked(values_text(values)) for values in row["values"])]
@@ -240,7 +254,6 @@ def _write_pdf(data: Mapping[str, Any], drawn: Sequence[Drawn], folder: Path) ->
     document.table(columns, rows)
     same = ", ".join(name.replace("_", " ") for name in data["same_settings"]) or "nothing"
     document.text(f"The same in all: {same}.", "small")
-    document.write(folder / "comparison.pdf")
 
 
 def _add_studies(document: Document, studies: Sequence[Mapping[str, Any]]) -> None:

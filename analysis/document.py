@@ -2,20 +2,18 @@
 
 reportlab lays out the text (headings stay with what they head, tables repeat their first row); the figures are
 PDF pages that matplotlib wrote, set into the places left for them by pypdf, so that they stay sharp and their text
-can be selected. The fonts are those that ship inside matplotlib. Equal content gives equal bytes.
+can be selected. Equal content gives equal bytes.
 """
 
 from __future__ import annotations
 
 import functools
 import io
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 from markupsafe import escape
 from pypdf import PdfReader, PdfWriter, Transformation
 from reportlab.lib.colors import HexColor
@@ -24,7 +22,6 @@ from reportlab.lib.pagesizes import A4
 from reportlab.lib.styles import ParagraphStyle
 from reportlab.lib.units import mm
 from reportlab.pdfbase import pdfmetrics
-from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.platypus import (
     BaseDocTemplate,
     CondPageBreak,
@@ -40,92 +37,13 @@ from reportlab.platypus import (
 )
 
 from analysis.palette import Tone
-from analysis.report import powers
+from analysis.typography import INK, LINE, SOFT, covered, load_fonts, make_style, marked, styles
 
-INK, SOFT, LINE, WASH = "#1f2328", "#59636e", "#d9dee3", "#f6f7f8"
 MARGIN = 20 * mm
 TEXT_WIDTH = A4[0] - 2 * MARGIN
 TEXT_HEIGHT = A4[1] - 2 * MARGIN - 10 * mm
 MAX_FIGURE_HEIGHT = 0.72 * TEXT_HEIGHT
 _ROOM_BELOW = {"heading": 110.0, "subheading": 60.0}
-_FONTS = {
-    "Text": "STIXGeneral", "Text-Bold": "STIXGeneralBol", "Text-Italic": "STIXGeneralItalic",
-    "Text-BoldItalic": "STIXGeneralBolIta", "Sans": "DejaVuSans", "Sans-Bold": "DejaVuSans-Bold",
-    "Mono": "DejaVuSansMono",
-}  # fmt: skip
-_SUBSCRIPT = re.compile(r"(?<![A-Za-z0-9_])([A-Za-zεδθφ])_([A-Za-z0-9])(?![A-Za-z0-9_])")
-_MARKUP = re.compile(r"(<[^>]*>|&[#\w]+;)")
-
-
-@functools.cache
-def _load_fonts() -> None:
-    """Register the fonts with reportlab, once a process."""
-    folder = Path(mpl.get_data_path()) / "fonts" / "ttf"
-    for name, file in _FONTS.items():
-        pdfmetrics.registerFont(TTFont(name, str(folder / f"{file}.ttf")))
-    pdfmetrics.registerFontFamily(
-        "Text", normal="Text", bold="Text-Bold", italic="Text-Italic", boldItalic="Text-BoldItalic"
-    )
-    for name in ("Sans", "Sans-Bold", "Mono"):
-        pdfmetrics.registerFontFamily(name, normal=name, bold="Sans-Bold", italic=name, boldItalic="Sans-Bold")
-
-
-def _style(name: str, size: float, leading: float, **more: Any) -> Any:
-    look = {"fontName": "Text", "textColor": HexColor(INK), **more}
-    return ParagraphStyle(name, fontSize=size, leading=leading, **look)
-
-
-@functools.cache
-def _styles() -> dict[str, Any]:
-    """Return the paragraph styles by name."""
-    _load_fonts()
-    soft, bold = HexColor(SOFT), "Text-Bold"
-    return {
-        "title": _style("title", 17, 21, fontName=bold, spaceAfter=6),
-        "eyebrow": _style("eyebrow", 9.5, 12, textColor=soft, spaceAfter=3),
-        "heading": _style("heading", 13, 16, fontName=bold, spaceBefore=15, spaceAfter=5),
-        "subheading": _style("subheading", 10.5, 13, fontName=bold, spaceBefore=9, spaceAfter=3),
-        "body": _style("body", 10, 13, spaceAfter=5),
-        "small": _style("small", 8.5, 10.6, textColor=soft, spaceAfter=4),
-        "caption": _style("caption", 8.8, 11, textColor=soft, spaceBefore=4, spaceAfter=8),
-        "bullet": _style("bullet", 10, 12.6, leftIndent=11, bulletIndent=2, spaceAfter=2, bulletFontName="Text"),
-        "cell": _style("cell", 8.8, 10.8),
-        "notice": _style(
-            "notice", 10, 13, backColor=HexColor("#fff6e0"), borderColor=HexColor("#c98a00"), borderWidth=0.8,
-            borderPadding=5, spaceBefore=10, spaceAfter=12, leftIndent=5, rightIndent=5,
-        ),
-        "source": _style("source", 6.4, 8.2, fontName="Mono", backColor=HexColor(WASH), borderPadding=4,
-                         leftIndent=4, rightIndent=4, spaceBefore=5),
-    }  # fmt: skip
-
-
-def marked(text: object, font: str = "Text") -> str:
-    """Return plain text as markup: escaped, ``N^-1`` and ``N_g`` raised and lowered, strange signs in a font with them.
-
-    A sign that no font of ours has is shown as a white square rather than lost.
-    """
-    raised = str(powers(str(text))).replace("<sup>", '<super rise="33%" size="70%">').replace("</sup>", "</super>")
-    raised = _SUBSCRIPT.sub(r'\1<sub rise="14%" size="70%">\2</sub>', raised)
-    return "".join(part if _MARKUP.fullmatch(part) else _covered(part, font) for part in _MARKUP.split(raised))
-
-
-def _covered(text: str, font: str) -> str:
-    _load_fonts()
-    known, wider = (set(pdfmetrics.getFont(name).face.charToGlyph) for name in (font, "Sans"))
-    if all(ord(sign) in known for sign in text):
-        return text
-    signs = [
-        sign if ord(sign) in known or sign in " \n\t"
-        else f'<font name="Sans">{sign if ord(sign) in wider else "□"}</font>'
-        for sign in text
-    ]  # fmt: skip
-    return "".join(signs)
-
-
-def coloured(text: object, colour: str = SOFT, *, small: bool = False) -> str:
-    """Return plain text as markup in a colour."""
-    size = ' size="7.8"' if small else ""
-    return f'<font color="{colour}"{size}>{marked(text)}</font>'
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,12 +91,12 @@ class Document:
         """Add a paragraph given as markup. A heading goes to the next page where little could follow it on this one."""
         least = _ROOM_BELOW.get(style)
         before = [] if least is None else [least]
-        self._parts.append(lambda: [*(CondPageBreak(room) for room in before), Paragraph(markup, _styles()[style])])
+        self._parts.append(lambda: [*(CondPageBreak(room) for room in before), Paragraph(markup, styles()[style])])
 
     def bullets(self, texts: Iterable[object]) -> None:
         """Add a list."""
         contents = [marked(text) for text in texts]
-        self._parts.append(lambda: [Paragraph(text, _styles()["bullet"], bulletText="•") for text in contents])
+        self._parts.append(lambda: [Paragraph(text, styles()["bullet"], bulletText="•") for text in contents])
 
     def definitions(self, pairs: Iterable[tuple[str, str]], *, name_width: float = 24 * mm) -> None:
         """Add names with their explanations (markup) beside them."""
@@ -189,7 +107,7 @@ class Document:
                  ("TOPPADDING", (0, 0), (-1, -1), 1.5), ("BOTTOMPADDING", (0, 0), (-1, -1), 1.5)]  # fmt: skip
 
         def make() -> list[Any]:
-            rows = [[Paragraph(name, _styles()["body"]), Paragraph(text, _styles()["body"])] for name, text in cells]
+            rows = [[Paragraph(name, styles()["body"]), Paragraph(text, styles()["body"])] for name, text in cells]
             return [Table(rows, colWidths=[name_width, TEXT_WIDTH - name_width], style=style), Spacer(0, 4)]
 
         self._parts.append(make)
@@ -205,7 +123,7 @@ class Document:
 
         The type is made smaller until the columns fit; columns that do not fit even then are left out, from the end.
         """
-        _load_fonts()
+        load_fonts()
         shown, size = len(headings), 8.4
         while shown > 1 and sum(widths := _natural_widths(headings[:shown], rows, size)) > TEXT_WIDTH:
             size, shown = (size - 0.4, shown) if size > 6.0 else (size, shown - 1)
@@ -223,9 +141,9 @@ class Document:
 
         Where neither file is there the page says so.
         """
-        parts = [Paragraph(marked(heading, "Text-Bold"), _styles()[style])] if heading else []
+        parts = [Paragraph(marked(heading, "Text-Bold"), styles()[style])] if heading else []
         vector, pixels = path.with_name(f"{path.name}.pdf"), path.with_name(f"{path.name}.png")
-        below = Paragraph(marked(caption), _styles()["caption"])
+        below = Paragraph(marked(caption), styles()["caption"])
         if vector.exists():
             box = PdfReader(vector).pages[0].mediabox
             scale = _scale(float(box.width), float(box.height))
@@ -236,15 +154,13 @@ class Document:
         elif pixels.exists():
             self._parts.append(lambda: [KeepTogether([*parts, _image(pixels), below])])
         else:
-            self._parts.append(
-                lambda: [*parts, Paragraph(f"The figure {path.name} was not drawn.", _styles()["small"])]
-            )
+            self._parts.append(lambda: [*parts, Paragraph(f"The figure {path.name} was not drawn.", styles()["small"])])
 
     def source(self, text: str, *, columns: int = 120) -> None:
         """Add program text as it is, lines longer than ``columns`` broken."""
         lines = [line[i : i + columns] for line in text.splitlines() for i in range(0, max(len(line), 1), columns)]
-        content = "\n".join(_covered(str(escape(line)), "Mono") for line in lines)
-        self._parts.append(lambda: [XPreformatted(content, _styles()["source"])])
+        content = "\n".join(covered(str(escape(line)), "Mono") for line in lines)
+        self._parts.append(lambda: [XPreformatted(content, styles()["source"])])
 
     def write(self, path: Path) -> int:
         """Write the PDF; return its number of pages."""
@@ -266,7 +182,7 @@ class Document:
 
     def _lay_out(self, total: int) -> tuple[bytes, int]:
         """Return the pages without their drawings, and how many; ``total`` is what the page numbers say."""
-        _load_fonts()
+        load_fonts()
         buffer = io.BytesIO()
         frame = Frame(MARGIN, MARGIN, TEXT_WIDTH, TEXT_HEIGHT, leftPadding=0, rightPadding=0, topPadding=0,
                       bottomPadding=0)  # fmt: skip
@@ -327,7 +243,7 @@ def _make_table(
     tight: bool = False,
 ) -> Any:
     looks = [
-        _style(f"cell-{i}", size, 1.22 * size, alignment=TA_RIGHT if column.numeric else TA_LEFT)
+        make_style(f"cell-{i}", size, 1.22 * size, alignment=TA_RIGHT if column.numeric else TA_LEFT)
         for i, column in enumerate(columns)
     ]
     heads = [ParagraphStyle(f"{look.name}-head", parent=look, textColor=HexColor(SOFT)) for look in looks]

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.document import Cell, Column, Document, coloured, marked
+from analysis.document import Cell, Column, Document
 from analysis.palette import label, verdict_tone
 from analysis.report import MAX_SETTING_ROWS, Report, number
 from analysis.summary import describe, duration, partial_notice
+from analysis.typography import coloured, marked
 from hyperscale.errors import AnalysisError
 from hyperscale.study import StudyFile
 
@@ -139,7 +140,7 @@ def _add_claims(document: Document, verdicts: Sequence[Mapping[str, Any]], figur
         if verdict.get("notes"):
             document.text("Remarks", "subheading")
             document.bullets(verdict["notes"])
-        for section in verdict.get("evidence") or ():
+        for section in _sections(verdict.get("evidence")):
             shown |= _add_evidence(document, section, figures)
     return shown
 
@@ -151,13 +152,26 @@ def _verdict_numbers(verdict: Mapping[str, Any]) -> list[tuple[str, str]]:
     if verdict["interval"]:
         found += f", 95 % interval {_span(verdict['interval'])}"
     pairs.append(("Found", marked(found)))
-    names = {"bootstrap_interval": "by redrawn seeds", "regression_interval": "by the scatter about the line"}
+    names = {
+        "bootstrap_interval": "by redrawn seeds",
+        "regression_interval": "by the scatter about the line",
+        "profile_interval": "by profile likelihood",
+        "subsample_interval": "by fewer redrawn seeds",
+        "theil_sen_interval": "by Theil and Sen",
+    }
     others = [f"{_span(verdict[key])} {text}" for key, text in names.items() if verdict.get(key)]
     return [*pairs, ("Other intervals", marked("; ".join(others)))] if others else pairs
 
 
 def _span(interval: Sequence[Any]) -> str:
     return f"{number(interval[0])} to {number(interval[1])}"
+
+
+def _sections(evidence: Any) -> list[Mapping[str, Any]]:
+    """Return the sections of a claim's evidence; a bare text is a section of its own, whatever else is skipped."""
+    found = evidence if isinstance(evidence, list | tuple) else [evidence]
+    texts = [{"text": section} if isinstance(section, str) else section for section in found]
+    return [section for section in texts if isinstance(section, Mapping)]
 
 
 def _add_evidence(document: Document, section: Mapping[str, Any], figures: Path) -> set[str]:
