@@ -153,7 +153,7 @@ def plot_envelopes(rows: Sequence[CurveRow], names: Sequence[str]) -> Figure:
     sizes = [n for row in rows for curve in row.curves if curve is not None for n in curve.envelope.sizes]
     positive = all(v > 0 for row in rows for curve in row.curves if curve is not None for v in curve.envelope.values)
     for axes in panels[: len(rows)]:
-        log_axis(axes, "x", _ticks(sizes) if columns > 1 else sizes)
+        log_axis(axes, "x", None if columns > 1 else sizes)
         if positive:
             log_axis(axes, "y")
         axes.tick_params(labelbottom=True)
@@ -167,17 +167,6 @@ def plot_envelopes(rows: Sequence[CurveRow], names: Sequence[str]) -> Figure:
     handles.append(Line2D([], [], color=INK, linewidth=0.9, label="fit, 95 % band"))
     figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 4), handlelength=3.2)
     return figure
-
-
-def _ticks(sizes: Sequence[float], at_most: int = 5) -> list[float]:
-    """Return sizes far enough apart in their logs to stand under a narrow panel."""
-    distinct = sorted(set(sizes))
-    least = math.log(distinct[-1] / distinct[0]) / at_most
-    kept = distinct[:1]
-    for size in distinct[1:]:
-        if math.log(size / kept[-1]) >= least:
-            kept.append(size)
-    return kept
 
 
 def _draw_curve(axes: Axes, curve: StudyCurve, index: int) -> None:

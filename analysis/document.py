@@ -263,7 +263,8 @@ def _make_table(
     ]
     after_numbers = [i for i in range(1, len(columns)) if columns[i - 1].numeric and not columns[i].numeric]
     style += [("LEFTPADDING", (i, 0), (i, -1), 11) for i in after_numbers]
-    return Table(cells, colWidths=widths, style=style, repeatRows=1, hAlign="LEFT")
+    # Only a row that no page could hold is broken inside, and then into parts of at least 200 points.
+    return Table(cells, colWidths=widths, style=style, repeatRows=1, splitInRow=200, hAlign="LEFT")
 
 
 def _make_cell(cell: Cell | str, look: Any) -> Any:

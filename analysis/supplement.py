@@ -271,7 +271,7 @@ def _add_settings(document: Document, settings: Sequence[Mapping[str, Any]]) -> 
         for row in settings[:MAX_SETTING_ROWS]
     ]
     shown = document.numbers(headings, rows, num_text=1 if names[:1] == ["method"] else 0)
-    missing = [f"{len(settings) - len(rows)} more settings"] if len(settings) > len(rows) else []
+    missing = [f"{number(len(settings) - len(rows))} more settings"] if len(settings) > len(rows) else []
     missing += [f"the columns {', '.join(headings[shown:])}"] if shown < len(headings) else []
     if missing:
         document.text(f"{' and '.join(missing)} are in report.json.", "small")
