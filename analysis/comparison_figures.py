@@ -36,7 +36,10 @@ def study_style(index: int) -> MethodStyle:
 
 
 def plot_forest(rows: Sequence[CurveRow], names: Sequence[str]) -> Figure:
-    """Draw the exponent of every method and study with its interval, and the theorems' rates as upright ticks."""
+    """Draw the exponent of every method and study with its interval, and the theorems' rates as upright ticks.
+
+    All rows share metric and size column.
+    """
     entries = [
         (row, index, curve)
         for row in rows
@@ -45,7 +48,6 @@ def plot_forest(rows: Sequence[CurveRow], names: Sequence[str]) -> Figure:
     ]
     if not entries:
         raise AnalysisError("There is no exponent to draw: no study has a method at two or more sizes.")
-    several = len({(row.metric, row.size) for row, _, _ in entries}) > 1
     places = _places([row for row, _, _ in entries])
     figure = new_figure(8.4, 0.95 + 0.36 * (places[-1] + 1))
     axes = figure.add_subplot()
@@ -53,11 +55,11 @@ def plot_forest(rows: Sequence[CurveRow], names: Sequence[str]) -> Figure:
     for (_, index, curve), place in zip(entries, places, strict=True):
         _draw_rates(axes, curve, place, (low, high))
         _draw_exponent(axes, curve, index, place, (low, high))
-    _label_groups(axes, [row for row, _, _ in entries], places, several=several)
+    _label_groups(axes, [row for row, _, _ in entries], places)
     axes.set_xlim(low, high)
     axes.set_ylim(places[-1] + 0.7, -0.7)
     axes.set_yticks(places, [names[index] for _, index, _ in entries])
-    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="y", length=0, pad=9)
     axes.spines["left"].set_visible(False)
     axes.grid(True, axis="x")
     axes.set_xlabel("exponent s of error ~ N$^{-s}$ (larger is faster)")
@@ -83,8 +85,9 @@ def _reach(curves: Sequence[StudyCurve]) -> tuple[float, float]:
     """Return the range of exponents drawn: all estimates and rates, and intervals as far as stays readable."""
     centres = [c.uncertainty.estimate for c in curves if c.uncertainty] + [r.exponent for c in curves for r in c.rates]
     ends = [end for c in curves if c.uncertainty and c.uncertainty.interval for end in c.uncertainty.interval]
-    scale = 2 * max(abs(centre) for centre in centres)
-    low, high = max(min([0.0, *centres, *ends]), -scale), min(max([*centres, *ends]), scale)
+    scale = max(abs(centre) for centre in centres)
+    low = max(min([0.0, *centres, *ends]), min([-0.3 * scale, *centres]))
+    high = min(max([*centres, *ends]), 1.5 * scale)
     return low - 0.02 * (high - low), high + 0.06 * (high - low)
 
 
@@ -116,19 +119,18 @@ def _draw_exponent(axes: Axes, curve: StudyCurve, index: int, place: float, reac
     )  # fmt: skip
 
 
-def _label_groups(axes: Axes, rows: Sequence[CurveRow], places: Sequence[float], *, several: bool) -> None:
+def _label_groups(axes: Axes, rows: Sequence[CurveRow], places: Sequence[float]) -> None:
     """Write the method, and its theorems, over the first entry of each row."""
     for index, (row, place) in enumerate(zip(rows, places, strict=True)):
         if index and row is rows[index - 1]:
             continue
-        subject = f"{row.method}, {label(row.metric)} in {row.size}" if several else row.method
         rates = [rate for curve in row.curves if curve is not None for rate in curve.rates]
         words = dict.fromkeys(
             f"{short_theorem(r.theorem) or 'predicted'}: {'O' if r.bound == 'upper' else 'Ω'}, {r.exponent:.3g}"
             for r in rates
         )
         axes.annotate(
-            "   ".join([subject, *words]), (0.0, place - 0.62), xycoords=("axes fraction", "data"), xytext=(4, 0),
+            "   ".join([row.method, *words]), (0.0, place - 0.62), xycoords=("axes fraction", "data"), xytext=(4, 0),
             textcoords="offset points", va="center", fontsize=9, fontweight="bold", color=INK,
         )  # fmt: skip
 
@@ -137,7 +139,7 @@ def plot_envelopes(rows: Sequence[CurveRow], names: Sequence[str]) -> Figure:
     """Draw the envelopes of all studies, a panel a method, with their fits; all rows share metric and size column."""
     if not rows:
         raise AnalysisError("There is no envelope to draw: no trial has finished.")
-    columns = min(len(rows), 3)
+    columns = 2 if len(rows) == 4 else min(len(rows), 3)
     height = math.ceil(len(rows) / columns)
     figure = new_figure(8.4 if columns > 1 else 5.8, 0.6 + (3.4 if columns > 1 else 4.2) * height)
     panels = figure.subplots(height, columns, squeeze=False, sharex=True, sharey=True).ravel()
@@ -151,11 +153,13 @@ def plot_envelopes(rows: Sequence[CurveRow], names: Sequence[str]) -> Figure:
     for axes in panels[len(rows) :]:
         axes.set_visible(False)
     sizes = [n for row in rows for curve in row.curves if curve is not None for n in curve.envelope.sizes]
-    positive = all(v > 0 for row in rows for curve in row.curves if curve is not None for v in curve.envelope.values)
+    values = [v for row in rows for curve in row.curves if curve is not None for v in curve.envelope.values]
     for axes in panels[: len(rows)]:
         log_axis(axes, "x", None if columns > 1 else sizes)
-        if positive:
+        if min(values) > 0:
             log_axis(axes, "y")
+            # The band of a fit through three points may be enormous; the curves must stay readable beside it.
+            axes.set_ylim(min(values) / 1.6, max(values) * 1.6)
         axes.tick_params(labelbottom=True)
     for axes in panels[::columns]:
         axes.set_ylabel(label(rows[0].metric))

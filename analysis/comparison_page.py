@@ -21,6 +21,7 @@ from analysis.study_comparison import (
     StudyComparison,
     StudyTrials,
     compare_studies,
+    join_names,
 )
 from analysis.summary import duration
 from analysis.typography import coloured, marked
@@ -28,6 +29,7 @@ from analysis.verdicts import Verdict
 from hyperscale.errors import AnalysisError
 
 MAX_VALUES = 8
+MAX_SENTENCES = 9
 _FOREST_CAPTION = (
     "The exponent of each study's envelope with its 95 % interval, grouped by method. Upright tick: the rate that a "
     "theorem names for the study's target; shaded: the side on which the claim places the exponent (tolerance 10 %)."
@@ -93,6 +95,34 @@ def caution(differences: Sequence[object]) -> str:
     )
 
 
+def summary_text(differences: Sequence[Mapping[str, Any]]) -> str:
+    """Return how many of the differences are told apart, in a sentence."""
+    judged = [difference for difference in differences if difference["differs"] is not None]
+    apart = sum(difference["differs"] for difference in judged)
+    none = len(differences) - len(judged)
+    count = f"{len(judged)} difference{'s' if len(judged) != 1 else ''} of exponents"
+    text = f"Of {count}, {apart or 'none'} {'are' if apart > 1 else 'is'} told apart from 0."
+    return text + (f" For {none} more no number can be given." if none else "")
+
+
+def sort_differences(
+    differences: Sequence[Mapping[str, Any]],
+) -> tuple[list[Mapping[str, Any]], dict[str, list[Mapping[str, Any]]]]:
+    """Return the differences to be said in sentences, those told apart first, and by heading the rest for tables.
+
+    More than `MAX_SENTENCES` of a kind are a table: nobody reads so many sentences (they are all in the JSON).
+    """
+    sentences: list[Mapping[str, Any]] = []
+    tables: dict[str, list[Mapping[str, Any]]] = {}
+    for heading, differs in (("Told apart", True), ("No number", None), ("Not told apart", False)):
+        group = [difference for difference in differences if difference["differs"] is differs]
+        if differs is None or len(group) <= MAX_SENTENCES:
+            sentences += group
+        else:
+            tables[heading] = group
+    return sentences, tables
+
+
 def values_text(values: Sequence[Any]) -> str:
     """Return the distinct values of a setting, the middle left out where they are many."""
     if not values:
@@ -104,20 +134,20 @@ def values_text(values: Sequence[Any]) -> str:
 
 
 def _draw(comparison: StudyComparison, folder: Path) -> list[Drawn]:
-    """Draw the forest, then the envelopes, a figure a metric and size."""
+    """Draw the forest and the envelopes of each metric and size."""
     drawn: list[Drawn] = []
-    if any(curve is not None and curve.uncertainty for row in comparison.curves for curve in row.curves):
-        with drawing("forest"):
-            figure = comparison_figures.plot_forest(comparison.curves, comparison.names)
-            drawn.append(_keep(figure, folder, "forest", "Exponents side by side", _FOREST_CAPTION))
     kinds = dict.fromkeys((row.metric, row.size) for row in comparison.curves)
     for metric, size in kinds:
         rows = [row for row in comparison.curves if (row.metric, row.size) == (metric, size)]
-        name = "envelopes" if len(kinds) == 1 else f"envelopes-{metric}-{size}".replace("_", "-")
-        with drawing(name):
+        ending = "" if len(kinds) == 1 else f"-{metric}-{size}".replace("_", "-")
+        title = f"{label(metric)} against {label(size)}"
+        if any(curve is not None and curve.uncertainty for row in rows for curve in row.curves):
+            with drawing(f"forest{ending}"):
+                figure = comparison_figures.plot_forest(rows, comparison.names)
+                drawn.append(_keep(figure, folder, f"forest{ending}", f"Exponents: {title}", _FOREST_CAPTION))
+        with drawing(f"envelopes{ending}"):
             figure = comparison_figures.plot_envelopes(rows, comparison.names)
-            text = f"{label(metric)} against {label(size)}"
-            drawn.append(_keep(figure, folder, name, text[0].upper() + text[1:], _ENVELOPE_CAPTION))
+            drawn.append(_keep(figure, folder, f"envelopes{ending}", title[0].upper() + title[1:], _ENVELOPE_CAPTION))
     return drawn
 
 
@@ -201,13 +231,21 @@ def _render(data: Mapping[str, Any], drawn: Sequence[Drawn]) -> str:
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
     environment.filters.update(number=number, duration=duration, powers=powers, tone=verdict_tone, values=values_text)
+    sentences, tables = sort_differences(data["differences"])
     return environment.get_template("study_comparison.html").render(
-        data=data, title=_title(data), figures=drawn, caution=caution(data["differences"])
+        data=data,
+        title=_title(data),
+        names=join_names([study["study"] for study in data["studies"]]),
+        figures=drawn,
+        sentences=sentences,
+        tables=tables,
+        summary=summary_text(data["differences"]),
+        caution=caution(data["differences"]),
     )
 
 
 def _title(data: Mapping[str, Any]) -> str:
-    return f"{' and '.join(study['study'] for study in data['studies'])}: comparison"
+    return f"{join_names([study['study'] for study in data['studies']])}: comparison"
 
 
 def _write_pdf(data: Mapping[str, Any], drawn: Sequence[Drawn], folder: Path) -> None:
@@ -215,13 +253,20 @@ def _write_pdf(data: Mapping[str, Any], drawn: Sequence[Drawn], folder: Path) ->
     names = [study["study"] for study in data["studies"]]
     document = Document(title=_title(data), running=_title(data))
     document.text(f"Comparison of {len(names)} studies", "eyebrow")
-    document.text(" and ".join(names), "title")
+    document.text(join_names(names), "title")
     _add_studies(document, data["studies"])
     document.text("Do the exponents differ?", "heading")
-    for difference in data["differences"]:
+    sentences, tables = sort_differences(data["differences"])
+    if data["differences"]:
+        document.text(summary_text(data["differences"]))
+    for difference in sentences:
         lead, rest = difference["sentence"].split(":", 1)
         lead = f"<b>{marked(lead, 'Text-Bold')}:</b>"
         document.markup(" ".join([f"{lead}{marked(rest)}", *(coloured(remark) for remark in difference["remarks"])]))
+    for heading, group in tables.items():
+        document.text(heading, "subheading")
+        headings = ("Method", "Metric", "First", "Second", "Second less first", "95 % interval")
+        document.numbers(headings, [_difference_row(difference) for difference in group], num_text=4)
     if data["differences"]:
         document.text(caution(data["differences"]), "small")
     else:
@@ -238,6 +283,12 @@ def _write_pdf(data: Mapping[str, Any], drawn: Sequence[Drawn], folder: Path) ->
         document.text("Provenance", "heading")
         document.text(data["command"])
     document.write(folder / "comparison.pdf")
+
+
+def _difference_row(difference: Mapping[str, Any]) -> list[str]:
+    low, high = difference["interval"]
+    names = [difference[name] for name in ("method", "metric", "first", "second")]
+    return [*names, number(difference["estimate"]), f"{number(low)} to {number(high)}"]
 
 
 def _add_settings(document: Document, data: Mapping[str, Any], names: Sequence[str]) -> None:

@@ -118,30 +118,39 @@ class Document:
         widths = [TEXT_WIDTH * column.share / whole for column in columns]
         self._parts.append(lambda: [_make_table(columns, rows, widths, size), Spacer(0, 6)])
 
-    def numbers(self, headings: Sequence[str], rows: Sequence[Sequence[str]], *, num_text: int = 1) -> int:
-        """Add a dense table of short plain cells, the first ``num_text`` columns to the left; return the columns shown.
+    def numbers(
+        self, headings: Sequence[str], rows: Sequence[Sequence[str]], *, num_text: int = 1, num_kept: int = 0
+    ) -> list[str]:
+        """Add a dense table of short plain cells, the first ``num_text`` columns to the left.
 
-        The type is made smaller until the columns fit; columns that do not fit even then are left out, from the end.
+        The type is made smaller until the columns fit. Those that do not fit even then are left out, from the end but
+        for the last ``num_kept``; their headings are returned.
         """
         load_fonts()
-        shown, size = len(headings), 8.4
-        while shown > 1 and sum(widths := _natural_widths(headings[:shown], rows, size)) > TEXT_WIDTH:
-            size, shown = (size - 0.4, shown) if size > 6.0 else (size, shown - 1)
-        widths = _natural_widths(headings[:shown], rows, size)
+        shown, size = list(range(len(headings))), 8.4
+        while sum(_natural_widths(headings, rows, shown, size)) > TEXT_WIDTH and len(shown) > num_kept + 1:
+            if size > 6.0:
+                size -= 0.4
+            else:
+                shown.pop(len(shown) - 1 - num_kept)
+        widths = _natural_widths(headings, rows, shown, size)
         # The free width goes between the columns, not further than reads well.
-        extra = min((TEXT_WIDTH - sum(widths)) / shown, 22)
-        columns = [Column(heading=h, share=1, numeric=i >= num_text) for i, h in enumerate(headings[:shown])]
-        cells = [[marked(cell) for cell in row[:shown]] for row in rows]
-        wide = [max(width + extra, 8) for width in widths]
+        extra = max(0.0, min((TEXT_WIDTH - sum(widths)) / len(shown), 22))
+        columns = [Column(heading=headings[i], share=1, numeric=i >= num_text) for i in shown]
+        cells = [[marked(row[i]) for i in shown] for row in rows]
+        wide = [width + extra for width in widths]
         self._parts.append(lambda: [_make_table(columns, cells, wide, size, tight=True), Spacer(0, 6)])
-        return shown
+        return [heading for i, heading in enumerate(headings) if i not in shown]
 
-    def figure(self, path: Path, caption: str, *, heading: str = "", style: str = "subheading") -> None:
-        """Add the drawing ``path`` (without ending: its PDF, else its PNG) with heading and caption, kept together.
+    def figure(
+        self, path: Path, caption: str, *, heading: str = "", style: str = "subheading", texts: Sequence[str] = ()
+    ) -> None:
+        """Add the drawing ``path`` (without ending: its PDF, else its PNG), kept with heading, texts and caption.
 
         Where neither file is there the page says so.
         """
         parts = [Paragraph(marked(heading, "Text-Bold"), styles()[style])] if heading else []
+        parts += [Paragraph(marked(text), styles()["body"]) for text in texts]
         vector, pixels = path.with_name(f"{path.name}.pdf"), path.with_name(f"{path.name}.png")
         below = Paragraph(marked(caption), styles()["caption"])
         if vector.exists():
@@ -224,12 +233,14 @@ def _image(path: Path) -> Any:
     return picture
 
 
-def _natural_widths(headings: Sequence[str], rows: Sequence[Sequence[str]], size: float) -> list[float]:
-    """Return the width (points) that each column needs: its longest cell, and the longest word of its heading."""
+def _natural_widths(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], shown: Sequence[int], size: float
+) -> list[float]:
+    """Return the width (points) that each shown column needs: its longest cell, and its heading's longest word."""
     widths = []
-    for index, heading in enumerate(headings):
-        words = [pdfmetrics.stringWidth(word, "Text-Bold", size) for word in heading.split()]
-        cells = [pdfmetrics.stringWidth(row[index], "Text", size) for row in rows]
+    for index in shown:
+        words = [pdfmetrics.stringWidth(word, "Text-Bold", size) for word in headings[index].split()]
+        cells = [pdfmetrics.stringWidth(text, "Text", size) for text in {row[index] for row in rows}]
         widths.append(max([*words, *cells, 8.0]) + 7)
     return widths
 
@@ -247,24 +258,27 @@ def _make_table(
         for i, column in enumerate(columns)
     ]
     heads = [ParagraphStyle(f"{look.name}-head", parent=look, textColor=HexColor(SOFT)) for look in looks]
+    # Columns without any heading have no row of headings.
+    num_heads = int(any(column.heading for column in columns))
     cells = [[Paragraph(f"<b>{marked(c.heading, 'Text-Bold')}</b>", h) for c, h in zip(columns, heads, strict=True)]]
+    cells = cells[:num_heads]
     cells += [[_make_cell(cell, look) for cell, look in zip(row, looks, strict=True)] for row in rows]
     pad = 1.6 if tight else 4.5
     style = [
-        ("VALIGN", (0, 0), (-1, 0), "BOTTOM"),
-        ("VALIGN", (0, 1), (-1, -1), "TOP"),
-        ("LINEBELOW", (0, 0), (-1, 0), 0.7, HexColor(INK)),
-        ("LINEBELOW", (0, 1), (-1, -1), 0.4, HexColor(LINE)),
+        ("VALIGN", (0, 0), (-1, -1), "TOP"),
+        ("LINEBELOW", (0, num_heads), (-1, -1), 0.4, HexColor(LINE)),
         ("TOPPADDING", (0, 0), (-1, -1), pad),
         ("BOTTOMPADDING", (0, 0), (-1, -1), pad),
         ("LEFTPADDING", (0, 0), (-1, -1), 3),
         ("RIGHTPADDING", (0, 0), (-1, -1), 4),
         ("LEFTPADDING", (0, 0), (0, -1), 0),
     ]
+    if num_heads:
+        style += [("VALIGN", (0, 0), (-1, 0), "BOTTOM"), ("LINEBELOW", (0, 0), (-1, 0), 0.7, HexColor(INK))]
     after_numbers = [i for i in range(1, len(columns)) if columns[i - 1].numeric and not columns[i].numeric]
     style += [("LEFTPADDING", (i, 0), (i, -1), 11) for i in after_numbers]
     # Only a row that no page could hold is broken inside, and then into parts of at least 200 points.
-    return Table(cells, colWidths=widths, style=style, repeatRows=1, splitInRow=200, hAlign="LEFT")
+    return Table(cells, colWidths=widths, style=style, repeatRows=num_heads, splitInRow=200, hAlign="LEFT")
 
 
 def _make_cell(cell: Cell | str, look: Any) -> Any:

@@ -113,6 +113,11 @@ def compare_studies(studies: Sequence[StudyTrials]) -> StudyComparison:
     )  # fmt: skip
 
 
+def join_names(names: Sequence[str]) -> str:
+    """Return ``a, b and c``."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
 def _refuse_unusable(studies: Sequence[StudyTrials]) -> None:
     if len(studies) < 2:
         raise AnalysisError(f"A comparison needs two or more studies, and {len(studies)} was given. Name another one.")
@@ -221,9 +226,7 @@ def _partly(rows: Sequence[CurveRow], names: Sequence[str]) -> list[str]:
         having = [name for name, curve in zip(names, row.curves, strict=True) if curve is not None]
         if len(having) < len(names):
             lacking = [name for name in names if name not in having]
-            found.append(
-                f"{row.title}: in {' and '.join(having)}, without a finished trial in {' and '.join(lacking)}."
-            )
+            found.append(f"{row.title}: in {join_names(having)}, without a finished trial in {join_names(lacking)}.")
     return found
 
 
@@ -233,7 +236,7 @@ def _metric_gaps(studies: Sequence[StudyTrials], tables: Sequence[pd.DataFrame])
     for metric in dict.fromkeys(m for study in studies for m in study.study_file.study.metrics):
         lacking = [s.name for s, table in zip(studies, tables, strict=True) if metric not in table.columns]
         if lacking:
-            found.append(f"{metric}: not reported by {' and '.join(lacking)}.")
+            found.append(f"{metric}: not reported by {join_names(lacking)}.")
     return found
 
 

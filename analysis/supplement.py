@@ -179,15 +179,18 @@ def _add_evidence(document: Document, section: Mapping[str, Any], figures: Path)
     title, name = str(section.get("title") or ""), str(section.get("figure") or "")
     texts = section.get("text") or ()
     rows = [list(row.values()) if isinstance(row, Mapping) else list(row) for row in section.get("rows") or ()]
-    if title and (texts or rows or not name):
-        document.text(title, "subheading")
-    for text in [texts] if isinstance(texts, str) else texts:
-        document.text(text)
+    texts = [texts] if isinstance(texts, str) else list(texts)
+    alone = bool(name) and not rows
+    if not alone:
+        if title:
+            document.text(title, "subheading")
+        for text in texts:
+            document.text(text)
     if rows:
         _add_rows(document, section, rows)
     if name:
-        heading = "" if texts or rows else title
-        document.figure(figures / name, str(section.get("caption") or ""), heading=heading)
+        caption = str(section.get("caption") or "")
+        document.figure(figures / name, caption, heading=title if alone else "", texts=texts if alone else ())
     return {name} if name else set()
 
 
@@ -270,9 +273,10 @@ def _add_settings(document: Document, settings: Sequence[Mapping[str, Any]]) -> 
         ]
         for row in settings[:MAX_SETTING_ROWS]
     ]
-    shown = document.numbers(headings, rows, num_text=1 if names[:1] == ["method"] else 0)
+    # What was found matters more than the last of the settings.
+    left_out = document.numbers(headings, rows, num_text=1 if names[:1] == ["method"] else 0, num_kept=1 + len(metrics))
     missing = [f"{number(len(settings) - len(rows))} more settings"] if len(settings) > len(rows) else []
-    missing += [f"the columns {', '.join(headings[shown:])}"] if shown < len(headings) else []
+    missing += [f"the columns {', '.join(left_out)}"] if left_out else []
     if missing:
         document.text(f"{' and '.join(missing)} are in report.json.", "small")
 

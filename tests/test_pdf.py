@@ -141,15 +141,18 @@ def test_many_settings_stay_a_few_pages(report: Report, tmp_path: Path) -> None:
 
 
 def test_columns_that_do_not_fit_are_named(report: Report, tmp_path: Path) -> None:
-    """A settings table wider than the page leaves out the last columns and says which."""
+    """A settings table wider than the page leaves out settings, not results, and says which."""
     document = Document(title="t", running="r")
     headings = [f"column{i}" for i in range(40)]
-    shown = document.numbers(headings, [["0.123456"] * 40] * 3)
-    assert 10 < shown < 40
+    left_out = document.numbers(headings, [["0.123456"] * 40] * 3, num_kept=2)
+    assert 10 < len(left_out) < 30
+    assert left_out == headings[38 - len(left_out) : 38]
     document.write(tmp_path / "wide.pdf")
     row = {f"a_long_name_{i}": 0.123456 for i in range(40)}
-    found = changed(report, tmp_path, settings=[{"setting_digest": "d", **row, "trials": 1, "finished": 1}])
-    assert re.search(r"the columns a long name \d+", " ".join(pages(write_pdf(study(), found))))
+    settings = [{"setting_digest": "d", **row, "trials": 1, "finished": 1, "best rmse": 0.777}]
+    text = " ".join(pages(write_pdf(study(), changed(report, tmp_path, settings=settings))))
+    assert re.search(r"the columns a long name \d+, .*a long name 39 are in report.json", text)
+    assert "0.777" in text
 
 
 def test_evidence_is_shown_under_its_claim(report: Report, tmp_path: Path) -> None:

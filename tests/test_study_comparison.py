@@ -16,10 +16,10 @@ from pypdf import PdfReader
 from scipy import stats
 
 from analysis.comparison_figures import plot_envelopes, plot_forest
-from analysis.comparison_page import caution, values_text, write_comparison
+from analysis.comparison_page import caution, sort_differences, summary_text, values_text, write_comparison
 from analysis.exponent_differences import welch_interval
 from analysis.palette import drawing
-from analysis.study_comparison import StudyTrials, compare_studies
+from analysis.study_comparison import StudyTrials, compare_studies, join_names
 from analysis.uncertainty import ExponentInterval
 from hyperscale.claims import Ordering, ScalingRate
 from hyperscale.cli import main
@@ -289,12 +289,11 @@ def test_three_studies_and_two_metrics_are_drawn(pair) -> None:
     third = planted("three", {"Hypernetwork": 0.8}, lr=1.0, claims=(RATE, second_rate))
     found = compare_studies((*pair, third))
     assert len(found.differences) == 3 + 1 + 3 + 1
-    with drawing("forest"):
-        axes = plot_forest(found.curves, found.names).axes[0]
-    labels = [text.get_text() for text in axes.get_yticklabels()]
-    assert labels == ["one", "two", "three", "one", "two", "one"] * 2
-    assert any("Hypernetwork, sup error in num_params_primary" in text.get_text() for text in axes.texts)
     rows = [row for row in found.curves if row.metric == "sup_error"]
+    with drawing("forest"):
+        axes = plot_forest(rows, found.names).axes[0]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["one", "two", "three", "one", "two", "one"]
+    assert sum(text.get_text().startswith("Hypernetwork   Thm. 4: O, 1") for text in axes.texts) == 1
     with drawing("envelopes"):
         figure = plot_envelopes(rows, found.names)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["Hypernetwork", "Embedding", "PerInstance"]
@@ -311,6 +310,14 @@ def test_words_of_the_page() -> None:
     assert values_text(list(range(1, 21))) == "1, 2, 3, 4, 5, 6, … 20 (20 values)"
     assert "there are 3" in caution([1, 2, 3])
     assert "by chance" not in caution([1])
+    assert [join_names(["a", "b", "c"][:count]) for count in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
+    apart, tie, none = ({"differs": differs} for differs in (True, False, None))
+    assert summary_text([apart, tie, tie]) == "Of 3 differences of exponents, 1 is told apart from 0."
+    assert summary_text([tie, none]) == (
+        "Of 1 difference of exponents, none is told apart from 0. For 1 more no number can be given."
+    )
+    assert sort_differences([tie, none, apart]) == ([apart, none, tie], {})
+    assert sort_differences([tie, apart] + [tie] * 9) == ([apart], {"Not told apart": [tie] * 10})
 
 
 def test_a_comparison_of_many_long_names_has_a_folder_of_its_own(tmp_path: Path) -> None:
