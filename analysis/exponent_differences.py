@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from scipy import stats
 
 from analysis.envelope import Envelope
-from analysis.uncertainty import LEVEL, ExponentInterval, Interval
+from analysis.uncertainty import ExponentInterval, Interval
 from hyperscale.claims import ScalingRate
 
 
@@ -71,7 +71,7 @@ class ExponentDifference:
 def welch_interval(
     first: ExponentInterval, second: ExponentInterval, num_sizes: tuple[int, int]
 ) -> tuple[float, Interval] | None:
-    """Return second less first with Welch's t-interval, or None where an exponent has no interval.
+    """Return second less first with Welch's t-interval at the first's level, or None where an exponent has no interval.
 
     A standard error is the longer arm of its interval over t at n - 2 degrees of freedom; the difference has
     ``(v1 + v2)^2 / (v1^2 / d1 + v2^2 / d2)`` degrees of freedom, v = squared standard error, d = n - 2.
@@ -88,7 +88,7 @@ def welch_interval(
     if total == 0:
         return estimate, (estimate, estimate)
     welch = total**2 / sum(v**2 / d for v, d in zip(variances, freedoms, strict=True))
-    half = float(stats.t.ppf(0.5 + LEVEL / 2, welch)) * math.sqrt(total)
+    half = float(stats.t.ppf(0.5 + first.level / 2, welch)) * math.sqrt(total)
     return estimate, (estimate - half, estimate + half)
 
 
