@@ -18,6 +18,7 @@ from analysis.palette import INK, MethodStyle, label, log_axis, new_figure
 from analysis.uncertainty import fit_band
 from hyperscale.errors import AnalysisError
 
+_ORDERS = {"upper": "O", "lower": "Ω"}
 # Paul Tol's muted colours, told apart by colour-blind readers and unlike the colours of the methods.
 _STUDIES = (
     MethodStyle(colour="#332288", marker="o", dashes="-"),
@@ -94,8 +95,8 @@ def _reach(curves: Sequence[StudyCurve]) -> tuple[float, float]:
 def _draw_rates(axes: Axes, curve: StudyCurve, place: float, reach: tuple[float, float]) -> None:
     """Draw each claimed rate as a tick, shaded on the side where the claim places the exponent (10 % tolerance)."""
     for rate in curve.rates:
-        upper = rate.bound == "upper"
-        start, end = (0.9 * rate.exponent, reach[1]) if upper else (reach[0], 1.1 * rate.exponent)
+        start = reach[0] if rate.bound == "lower" else 0.9 * rate.exponent
+        end = reach[1] if rate.bound == "upper" else 1.1 * rate.exponent
         axes.fill_between([start, end], place - 0.4, place + 0.4, color=INK, alpha=0.06, linewidth=0)
         axes.plot([rate.exponent] * 2, [place - 0.4, place + 0.4], color=INK, linewidth=1.8, zorder=3)
 
@@ -126,8 +127,7 @@ def _label_groups(axes: Axes, rows: Sequence[CurveRow], places: Sequence[float])
             continue
         rates = [rate for curve in row.curves if curve is not None for rate in curve.rates]
         words = dict.fromkeys(
-            f"{short_theorem(r.theorem) or 'predicted'}: {'O' if r.bound == 'upper' else 'Ω'}, {r.exponent:.3g}"
-            for r in rates
+            f"{short_theorem(r.theorem) or 'predicted'}: {_ORDERS.get(r.bound, 'Θ')}, {r.exponent:.3g}" for r in rates
         )
         axes.annotate(
             "   ".join([row.method, *words]), (0.0, place - 0.62), xycoords=("axes fraction", "data"), xytext=(4, 0),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.document import Cell, Column, Document
+from analysis.evidence_sections import evidence_sections
 from analysis.palette import label, verdict_tone
 from analysis.report import MAX_SETTING_ROWS, Report, number
 from analysis.summary import describe, duration, partial_notice
@@ -53,7 +54,10 @@ def write_pdf(study_file: StudyFile, report: Report) -> Path:
     document = Document(title=f"{data['study']}: report", running=f"{data['study']}: {study_file.headline}")
     _add_opening(document, study_file, data)
     _add_verdicts(document, data["verdicts"])
-    shown = _add_claims(document, data["verdicts"], report.folder / "figures")
+    captions = {figure.name: figure.caption for figure in report.drawn}
+    names = [figure for figure in data.get("figures", ()) if str(figure).startswith("evidence-")]
+    captions = {**dict.fromkeys(names, ""), **captions}
+    shown = _add_claims(document, data["verdicts"], report.folder / "figures", captions)
     _add_figures(document, report, shown)
     _add_troubles(document, data)
     _add_settings(document, data["settings"])
@@ -122,7 +126,9 @@ def _add_verdicts(document: Document, verdicts: Sequence[Mapping[str, Any]]) -> 
     document.text(_MODESTY, "small")
 
 
-def _add_claims(document: Document, verdicts: Sequence[Mapping[str, Any]], figures: Path) -> set[str]:
+def _add_claims(
+    document: Document, verdicts: Sequence[Mapping[str, Any]], figures: Path, captions: Mapping[str, str]
+) -> set[str]:
     """Add each claim with what it says, when it applies, and its evidence; return the names of the figures shown."""
     shown: set[str] = set()
     for index, verdict in enumerate(verdicts, 1):
@@ -140,7 +146,7 @@ def _add_claims(document: Document, verdicts: Sequence[Mapping[str, Any]], figur
         if verdict.get("notes"):
             document.text("Remarks", "subheading")
             document.bullets(verdict["notes"])
-        for section in _sections(verdict.get("evidence")):
+        for section in evidence_sections(verdict, f"evidence-{index}", captions):
             shown |= _add_evidence(document, section, figures)
     return shown
 
@@ -165,13 +171,6 @@ def _verdict_numbers(verdict: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _span(interval: Sequence[Any]) -> str:
     return f"{number(interval[0])} to {number(interval[1])}"
-
-
-def _sections(evidence: Any) -> list[Mapping[str, Any]]:
-    """Return the sections of a claim's evidence; a bare text is a section of its own, whatever else is skipped."""
-    found = evidence if isinstance(evidence, list | tuple) else [evidence]
-    texts = [{"text": section} if isinstance(section, str) else section for section in found]
-    return [section for section in texts if isinstance(section, Mapping)]
 
 
 def _add_evidence(document: Document, section: Mapping[str, Any], figures: Path) -> set[str]:

@@ -12,6 +12,7 @@ import pytest
 from pypdf import PdfReader
 
 from analysis.document import TEXT_WIDTH, Column, Document
+from analysis.evidence_sections import evidence_sections
 from analysis.palette import drawing, new_figure, save
 from analysis.report import Report, write_report
 from analysis.supplement import write_pdf
@@ -174,6 +175,26 @@ def test_evidence_is_shown_under_its_claim(report: Report, tmp_path: Path) -> No
     for part in parts:
         assert part in claim
     assert "Figure 1. Exponents beside predictions" in text
+
+
+def test_evidence_as_the_report_keeps_it(report: Report, tmp_path: Path) -> None:
+    """Sensitivity, local exponents, calibration and power become sections; the claim's figure stands with its claim."""
+    choice = {"kind": "window", "choice": "largest half", "estimate": 0.45, "interval": [0.2, 0.7], "note": "few sizes"}
+    slope = {"size": 10.0, "first": 7.0, "last": 25.0, "exponent": 1.11, "interval": None}
+    evidence = {"sentence": "It falls like N^-1.2.", "stability": "No choice lies outside.", "sensitivity": [choice],
+                "local_slopes": [slope], "power": {"chance": 0.62, "advice": "run 5 more seeds"}, "new": 1}  # fmt: skip
+    first, *others = report.data["verdicts"]
+    first = {**first, "evidence": evidence, "gap_slope": 0.05, "gap_interval": [0.01, 0.09]}
+    found = changed(report, tmp_path, verdicts=[first, *others], figures=["scaling", "exponents", "evidence-1"])
+    shutil.copy(tmp_path / "figures" / "scaling.pdf", tmp_path / "figures" / "evidence-1.pdf")
+    text = " ".join(pages(write_pdf(study(), found)))
+    claim = text[text.index("Claim 1:") : text.index("Claim 2:")]
+    parts = ("It falls like N−1.2.", "No choice lies outside.", "window largest half 0.450 0.200 to 0.700 few sizes",
+             "local N from 7 to 25 1.11 –", "grows like N0.05 (exponent 0.01 to 0.09)",
+             "decide rightly in 62 %", "For 90 %: run 5 more seeds.")  # fmt: skip
+    for part in parts:
+        assert part in claim
+    assert evidence_sections({"evidence": 3}, "evidence-1", {}) == []
 
 
 def test_a_figure_without_its_vector_form_is_a_picture(report: Report, tmp_path: Path) -> None:
