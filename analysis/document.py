@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ MARGIN = 20 * mm
 TEXT_WIDTH = A4[0] - 2 * MARGIN
 TEXT_HEIGHT = A4[1] - 2 * MARGIN - 10 * mm
 MAX_FIGURE_HEIGHT = 0.72 * TEXT_HEIGHT
-_ROOM_BELOW = {"heading": 110.0, "subheading": 60.0}
+_ROOM_BELOW = {"heading": 110.0, "subheading": 90.0}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,7 +108,8 @@ class Document:
 
         def make() -> list[Any]:
             rows = [[Paragraph(name, styles()["body"]), Paragraph(text, styles()["body"])] for name, text in cells]
-            return [Table(rows, colWidths=[name_width, TEXT_WIDTH - name_width], style=style), Spacer(0, 4)]
+            table = Table(rows, colWidths=[name_width, TEXT_WIDTH - name_width], style=style)
+            return [KeepTogether([table]) if len(rows) < 5 else table, Spacer(0, 4)]
 
         self._parts.append(make)
 
@@ -119,9 +120,15 @@ class Document:
         self._parts.append(lambda: [_make_table(columns, rows, widths, size), Spacer(0, 6)])
 
     def numbers(
-        self, headings: Sequence[str], rows: Sequence[Sequence[str]], *, num_text: int = 1, num_kept: int = 0
+        self,
+        headings: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        *,
+        num_text: int = 1,
+        num_kept: int = 0,
+        texts: Collection[int] = (),
     ) -> list[str]:
-        """Add a dense table of short plain cells, the first ``num_text`` columns to the left.
+        """Add a dense table of short plain cells, the first ``num_text`` columns and those in ``texts`` to the left.
 
         The type is made smaller until the columns fit. Those that do not fit even then are left out, from the end but
         for the last ``num_kept``; their headings are returned.
@@ -136,7 +143,7 @@ class Document:
         widths = _natural_widths(headings, rows, shown, size)
         # The free width goes between the columns, not further than reads well.
         extra = max(0.0, min((TEXT_WIDTH - sum(widths)) / len(shown), 22))
-        columns = [Column(heading=headings[i], share=1, numeric=i >= num_text) for i in shown]
+        columns = [Column(heading=headings[i], share=1, numeric=i >= num_text and i not in texts) for i in shown]
         cells = [[marked(row[i]) for i in shown] for row in rows]
         wide = [width + extra for width in widths]
         self._parts.append(lambda: [_make_table(columns, cells, wide, size, tight=True), Spacer(0, 6)])

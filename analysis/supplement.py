@@ -17,6 +17,7 @@ from hyperscale.study import StudyFile
 
 MAX_SOURCE_LINES = 240
 MAX_EVIDENCE_ROWS = 60
+MAX_DENSE_SIGNS = 125
 _MODESTY = (
     "A trained error is an upper bound on the best one, and a sampled target a lower bound on the hardest: a rate from "
     "above can be attained, a bound from below can only fail to be contradicted. Nothing here settles a theorem."
@@ -199,10 +200,14 @@ def _add_rows(document: Document, section: Mapping[str, Any], rows: Sequence[Seq
     width = max(len(row) for row in rows)
     headings = [str(heading).replace("_", " ") for heading in headings] + [""] * (width - len(headings))
     texts = [[_entry(value) for value in row] + [""] * (width - len(row)) for row in rows[:MAX_EVIDENCE_ROWS]]
-    lengths = [max([6, len(headings[i]), *(len(text[i]) for text in texts)]) for i in range(width)]
+    lengths = [max([9, len(headings[i]), *(len(text[i]) for text in texts)]) for i in range(width)]
     numeric = [all(not isinstance(row[i], str) for row in rows if i < len(row)) for i in range(width)]
-    columns = [Column(heading=headings[i], share=min(lengths[i], 48), numeric=numeric[i]) for i in range(width)]
-    document.table(columns, [[marked(text) for text in row] for row in texts])
+    if sum(lengths) <= MAX_DENSE_SIGNS:
+        words = [i for i in range(width) if not numeric[i]]
+        document.numbers(headings, texts, num_text=0, texts=words)
+    else:
+        columns = [Column(heading=headings[i], share=min(lengths[i], 48), numeric=numeric[i]) for i in range(width)]
+        document.table(columns, [[marked(text) for text in row] for row in texts])
     if len(rows) > MAX_EVIDENCE_ROWS:
         document.text(f"{len(rows) - MAX_EVIDENCE_ROWS} more rows are in report.json.", "small")
 
