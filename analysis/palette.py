@@ -54,6 +54,30 @@ _OTHERS = (
 )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tone:
+    """The colours of a verdict's word, the same on every page: its ink and the wash behind it."""
+
+    name: str
+    ink: str
+    wash: str
+
+
+_TONES = {
+    "attained": Tone(name="good", ink="#00573f", wash="#e6f4ef"),
+    "supported": Tone(name="good", ink="#00573f", wash="#e6f4ef"),
+    "not contradicted": Tone(name="mild", ink="#1d4f7c", wash="#eaf1f8"),
+    "not attained": Tone(name="warn", ink="#7a5200", wash="#fff3d6"),
+    "contradicted": Tone(name="bad", ink="#8f2f00", wash="#fdeee6"),
+}
+_OPEN_TONE = Tone(name="open", ink="#4a5560", wash="#f6f7f8")
+
+
+def verdict_tone(verdict: str) -> Tone:
+    """Return the colours of a verdict; what decides nothing is grey."""
+    return _TONES.get(verdict, _OPEN_TONE)
+
+
 def method_style(method: str) -> MethodStyle:
     """Return the look of a method; one that is not known by name gets a look from its name alone."""
     if method in _KNOWN:
@@ -94,6 +118,7 @@ def drawing(salt: str) -> Iterator[None]:
         "legend.frameon": False,
         "legend.fontsize": 9.0,
         "svg.fonttype": "path",
+        "pdf.fonttype": 42,
         "svg.hashsalt": salt,
         "figure.facecolor": "white",
         "axes.axisbelow": True,
@@ -112,9 +137,13 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
-    """Write ``name.svg`` and ``name.png`` (180 dpi) into ``folder``; return both paths."""
+    """Write ``name.svg``, ``name.png`` (180 dpi) and ``name.pdf`` into ``folder``; return the first two paths."""
     folder.mkdir(parents=True, exist_ok=True)
     svg, png = folder / f"{name}.svg", folder / f"{name}.png"
+    # Laid out once for all three, instead of once each.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    figure.savefig(folder / f"{name}.pdf", dpi=220, metadata={"CreationDate": None, "Creator": None, "Producer": None})
     figure.savefig(svg, metadata={"Date": None, "Creator": None})
     figure.savefig(png, dpi=180)
     return svg, png

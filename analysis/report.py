@@ -15,7 +15,7 @@ from analysis.calibration import trials_for, without_calibration
 from analysis.checks import check
 from analysis.envelope import Envelope, build_envelopes
 from analysis.evidence import Evidence, gather_evidence
-from analysis.gallery import draw_all, draw_evidence, shown_metrics
+from analysis.gallery import Drawn, draw_all, draw_evidence, shown_metrics
 from analysis.noise import pilot_envelopes
 from analysis.page import render_page
 from analysis.power import study_power
@@ -38,6 +38,7 @@ class Report:
     json: Path
     verdicts: tuple[Verdict, ...]
     data: Mapping[str, Any]
+    drawn: tuple[Drawn, ...] = ()
 
 
 def write_report(
@@ -93,6 +94,7 @@ def write_report(
         json=folder / "report.json",
         verdicts=verdicts,
         data=plain,
+        drawn=(*drawn, *(figure for figure in behind if figure is not None)),
     )
 
 

@@ -214,34 +214,40 @@ def status(study: Path, num_seeds: int | None, store_folder: Path, as_json: bool
 
 
 @main.command()
-@_STUDY
+@click.argument("studies", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="STUDY...")
 @click.option(
     "--out",
     "out_folder",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where to write.  [default: STORE/reports/STUDY-NAME]",
+    help="Where to write.  [default: STORE/reports/STUDY-NAME, or STORE/reports/compare-A-B]",
     metavar="DIR",
 )
 @_STORE
 @_TRACKING
 @_FROM_MLFLOW
 @click.option("--no-mlflow", is_flag=True, help="Do not add the report and its curves to MLflow.")
+@click.option("--no-pdf", is_flag=True, help="Write the page and the JSON only.")
 @_JSON
 @_verb
-def report(study: Path, out_folder: Path | None, store_folder: Path, as_json: bool, **options: Any) -> None:
-    """Write STUDY's report: verdicts, exponents with intervals, figures, provenance."""
-    from analysis.report import write_report
-    from hyperscale.console import print_verdicts
-    from hyperscale.verbs import open_study, read_records, record_report
+def report(studies: tuple[Path, ...], store_folder: Path, as_json: bool, **options: Any) -> None:
+    """Write STUDY's report: verdicts, exponents with intervals, figures, provenance.
 
-    study_file, store = open_study(study, store_folder)
-    records = read_records(study_file, store, options["tracking_uri"], from_mlflow=options["from_mlflow"])
-    name = study_file.study.name
-    folder = out_folder or store.report(name)
-    command = " ".join(["hyperscale", *(shlex.quote(argument) for argument in sys.argv[1:])])
-    written = write_report(study_file, records, folder, command=command)
-    if records and not options["no_mlflow"]:
-        record_report(name, store, options["tracking_uri"], written.data, folder)
+    With several studies: one page that compares them instead. Verdicts and exponents side by side, whether the
+    exponents differ, envelopes in one figure, what was set differently. All are read from the same store, and their
+    own reports are linked where they exist.
+    """
+    from hyperscale.console import print_comparison, print_verdicts
+    from hyperscale.verbs import ReportOptions, compare, open_study, report_study
+
+    how = ReportOptions(**options, command=shlex.join(["hyperscale", *sys.argv[1:]]))
+    if len(studies) > 1:
+        compared = compare(studies, store_folder, how)
+        if as_json:
+            _print_json(compared.data)
+        else:
+            print_comparison([difference["sentence"] for difference in compared.data["differences"]], compared.html)
+        return
+    written = report_study(*open_study(studies[0], store_folder), how)
     if as_json:
         _print_json(written.data)
     else:

@@ -297,6 +297,15 @@ def print_verdicts(verdicts: Sequence[tuple[str, str, str]], troubles: Sequence[
     console.print(f"Report: {page}", highlight=False, soft_wrap=True)
 
 
+def print_comparison(sentences: Sequence[str], page: Path) -> None:
+    """Print what is said of each difference, and where the comparison lies."""
+    console = standard_output()
+    for sentence in sentences:
+        lines = textwrap.wrap(sentence, width=min(console.width, 110) - 4, subsequent_indent="    ")
+        console.print("\n".join(escaped(line) for line in lines), highlight=False)
+    console.print(f"Comparison: {page}", highlight=False, soft_wrap=True)
+
+
 def summary_text(summary: Summary) -> str:
     """Return the launch's last words."""
     parts = [f"{summary.finished} finished"]

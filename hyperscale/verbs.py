@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,8 @@ from hyperscale.recording.store import Store
 from hyperscale.study import StudyFile, load_study
 
 if TYPE_CHECKING:
+    from analysis.comparison_page import WrittenComparison
+    from analysis.report import Report
     from hyperscale.dispatch.executor import Executor
     from hyperscale.trial import TrialRecord
 
@@ -45,6 +47,18 @@ class RunOptions:
     gpus_per_pack: float | None
     max_pack: int | None
     pack_memory: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReportOptions:
+    """How `report` is to go: where its trials come from and what it writes."""
+
+    out_folder: Path | None
+    tracking_uri: str | None
+    from_mlflow: bool
+    no_mlflow: bool
+    no_pdf: bool
+    command: str
 
 
 def open_study(study: Path, store_folder: Path) -> tuple[StudyFile, Store]:
@@ -182,6 +196,37 @@ def read_records(
     wanted = set(digests)
     records = open_mlflow(store, tracking_uri).read_records(study_file.study.name)
     return [record for record in records if record.result.digest in wanted]
+
+
+def report_study(study_file: StudyFile, store: Store, options: ReportOptions) -> Report:
+    """Write one study's report and add it to MLflow."""
+    from analysis.report import write_report
+    from analysis.supplement import write_pdf
+
+    records = read_records(study_file, store, options.tracking_uri, from_mlflow=options.from_mlflow)
+    name = study_file.study.name
+    folder = options.out_folder or store.report(name)
+    written = write_report(study_file, records, folder, command=options.command)
+    if not options.no_pdf:
+        write_pdf(study_file, written)
+    if records and not options.no_mlflow:
+        record_report(name, store, options.tracking_uri, written.data, folder)
+    return written
+
+
+def compare(studies: Sequence[Path], store_folder: Path, options: ReportOptions) -> WrittenComparison:
+    """Write one page that compares several studies of a store."""
+    from analysis.comparison_page import write_comparison
+    from analysis.study_comparison import StudyTrials
+
+    found = []
+    for path in studies:
+        study_file, store = open_study(path, store_folder)
+        records = read_records(study_file, store, options.tracking_uri, from_mlflow=options.from_mlflow)
+        page = store.report(study_file.study.name) / "report.html"
+        found.append(StudyTrials(study_file=study_file, records=records, page=page))
+    folder = options.out_folder or store.comparison([study.name for study in found])
+    return write_comparison(found, folder, command=options.command, pdf=not options.no_pdf)
 
 
 def record_report(

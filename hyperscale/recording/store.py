@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,13 @@ class Store:
     def report(self, study_name: str) -> Path:
         """Return the folder of one study's report."""
         return self.folder / "reports" / study_name
+
+    def comparison(self, study_names: Sequence[str]) -> Path:
+        """Return the folder of a comparison; many or long names are cut short, told apart by a digest of all."""
+        name = "-".join(["compare", *study_names])
+        if len(name) > 160:
+            name = f"{name[:140].rstrip('-')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        return self.folder / "reports" / name
 
     def journal(self, launch: str) -> Journal:
         """Open the journal, with ``launch`` naming the segment this driver would write."""
