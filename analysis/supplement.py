@@ -207,7 +207,8 @@ def _add_rows(document: Document, section: Mapping[str, Any], rows: Sequence[Seq
         words = [i for i in range(width) if not numeric[i]]
         document.numbers(headings, texts, num_text=0, texts=words)
     else:
-        columns = [Column(heading=headings[i], share=min(lengths[i], 48), numeric=numeric[i]) for i in range(width)]
+        shares = [min(max(length, 12), 48) for length in lengths]
+        columns = [Column(heading=headings[i], share=shares[i], numeric=numeric[i]) for i in range(width)]
         document.table(columns, [[marked(text) for text in row] for row in texts])
     if len(rows) > MAX_EVIDENCE_ROWS:
         document.text(f"{len(rows) - MAX_EVIDENCE_ROWS} more rows are in report.json.", "small")
