@@ -20,7 +20,7 @@ HORIZON = 1.0
 """Octaves beyond a cut that are predicted: an error further out says little of the next octave."""
 HALF_LIFE = 0.5
 """Octaves over which a point's weight halves in the fits that predict."""
-_FIRST_STEPS, _LAST_STEPS, _KEPT = 25, 150, 3
+_FIRST_STEPS, _LAST_STEPS, _KEPT = 15, 60, 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
