@@ -103,12 +103,29 @@ class Backtests:
     """One model's backtests: predicted log y ``[held]`` at each cut, from fits to all points and from late ones.
 
     A cut is None where too few points are left for the model. ``late`` are the parameters fitted to all data with
-    `late_weights`, ``[parameters]``.
+    `late_weights`, ``[parameters]``; ``steady`` whether that curve does not run away beyond the data.
     """
 
     plain: tuple[Floats | None, ...]
     leaning: tuple[Floats | None, ...]
     late: Floats
+    steady: bool
+
+
+def runs_away(model: CurveModel, theta: Floats, sample: Sample) -> bool:
+    """Return whether a curve's exponent an octave beyond the data leaves the range it has within them.
+
+    Allowed are twice the range's width on either side (an exponential's exponent doubles in an octave). A term that
+    no point shows, as a rising power beside a falling one, would otherwise carry an average away.
+    """
+    low, high = sample.window[0]
+    inside = np.linspace(low, high, 50)
+    ahead = high + np.log(2) * np.array([0.9, 1.0])
+    value = model.expand(theta[None], replace(sample, logs=np.concatenate([inside, ahead])[:, None])).value[0]
+    within = np.diff(value[:50]) / (inside[1] - inside[0])
+    beyond = float(np.diff(value[50:])[0] / (ahead[1] - ahead[0]))
+    allowed = 2 * float(np.ptp(within)) + 1e-6 * (1 + float(np.abs(within).max()))
+    return not (float(within.min()) - allowed <= beyond <= float(within.max()) + allowed)
 
 
 def backtest(
@@ -129,7 +146,7 @@ def backtest(
             if np.isfinite(row).all():
                 found[kind][id(cut)] = row[cut.held]
     plain, leaning = (tuple(rows_of.get(id(cut)) for cut in cuts) for rows_of in found)
-    return Backtests(plain=plain, leaning=leaning, late=theta[-1])
+    return Backtests(plain=plain, leaning=leaning, late=theta[-1], steady=not runs_away(model, theta[-1], sample))
 
 
 def fit_quickly(

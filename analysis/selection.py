@@ -182,7 +182,8 @@ def _fit_candidates(
         except AnalysisError:
             continue  # It overflows wherever it starts: no candidate for these data.
         tests = backtest(model, x, y, cuts, fit.loss, num_starts=NUM_STARTS, seed=seed)
-        plain, leaning = _score(tests.plain, cuts, y), _score(tests.leaning, cuts, y)
+        plain = _score(tests.plain, cuts, y)
+        leaning = _score(tests.leaning, cuts, y) if tests.steady else None
         trials.append(_Trial(fit=fit, tests=tests, plain=plain, leaning=leaning))
     return trials
 
@@ -237,10 +238,10 @@ def _choose(trials: list[_Trial], octaves: float, average: float) -> tuple[_Tria
 
 
 def _weights(trials: list[_Trial]) -> Floats:
-    """Return the average's weights ``[candidates]``, error^-4 of the late fits' backtests, 0 for the untested."""
+    """Return the average's weights ``[candidates]``: error^-4 of the late fits' backtests, 0 for the untested."""
     scores = np.array([math.inf if trial.leaning is None else max(trial.leaning, _EXACT) for trial in trials])
     if not np.isfinite(scores).any():
-        return np.full(len(trials), 1 / len(trials))
+        return np.array([float(trial is trials[0]) for trial in trials])
     weights = (scores.min() / scores) ** _SHARPNESS
     weights[weights < _LEAST_WEIGHT] = 0.0
     found: Floats = weights / weights.sum()

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from analysis.backtests import backtest, cuts_of, late_weights, num_independent
+from analysis.backtests import backtest, cuts_of, late_weights, num_independent, runs_away
 from analysis.fitting import MODELS, fit_curve
 from analysis.losses import Loss
 from analysis.models import Floats, Sample
@@ -69,12 +69,13 @@ def test_planted_power_with_noise() -> None:
     x = np.geomspace(8, 8192, 21)
     average = choose_model(x, noisy(2 * x**-0.5, 0.03, 1))
     assert average.chosen.model == "power"
-    assert average.exponent is not None and average.exponent.interval is not None
+    assert average.exponent is not None
+    assert average.exponent.interval is not None
     assert average.exponent.interval[0] < 0.5 < average.exponent.interval[1]
 
 
 def test_planted_floor_is_found_over_ten_octaves() -> None:
-    """y = 0.1 + 3 x^-0.6 with 1 % scatter: a model with the floor leads, and the floor is within four errors."""
+    """For 0.1 + 3 x^-0.6 with 1 % scatter: a model with the floor leads, and the floor is within four errors."""
     x = np.geomspace(10, 10240, 24)
     average = choose_model(x, noisy(0.1 + 3 * x**-0.6, 0.01, 0))
     assert average.chosen.model == "power_floor"
@@ -89,7 +90,8 @@ def test_planted_break_is_found() -> None:
     y = x**-0.1 * (1 + (x / 100) ** 4) ** (-0.7 / 4)
     average = choose_model(x, noisy(y, 0.01, 2))
     assert average.chosen.model == "broken_power"
-    assert average.exponent is not None and average.exponent.interval is not None
+    assert average.exponent is not None
+    assert average.exponent.interval is not None
     assert average.exponent.interval[0] < 0.8 < average.exponent.interval[1]
 
 
@@ -99,11 +101,12 @@ def test_few_octaves_claim_no_floor() -> None:
     average = choose_model(x, noisy(0.1 + x**-0.5, 0.02, 3))
     assert "below 8 nothing is claimed of a floor" in average.agreement
     assert average.octaves == pytest.approx(3)
-    assert "floor" not in average.chosen.model and average.chosen.model != "saturating"
+    assert "floor" not in average.chosen.model
+    assert average.chosen.model != "saturating"
 
 
 def test_disagreement_is_said_and_averaged() -> None:
-    """A curve of no candidate's form (its exponent swings): the words say that an average predicts, weights sum to 1."""
+    """A curve of no candidate's form (its exponent swings): the words say that an average predicts."""
     t = np.linspace(0, 6, 20)
     average = choose_model(np.exp(t), np.exp(-0.5 * t + 0.15 * np.sin(2.2 * t)))
     assert not average.alone
@@ -160,6 +163,15 @@ def test_backtest_is_a_refit_to_the_points_before_the_cut() -> None:
         assert row == pytest.approx(np.log(alone.predict(x[cut.held])), abs=2e-5)
 
 
+def test_a_rising_term_that_no_point_shows_runs_away() -> None:
+    """A power of -20 that is 1e-9 of the whole within the data is seen to run away; an exponential is not."""
+    sample = Sample.of(np.geomspace(1, 64, 10)[:, None])
+    assert runs_away(MODELS["two_powers"], np.array([0.0, 0.5, -62.0, -20.0]), sample)
+    assert not runs_away(MODELS["two_powers"], np.array([0.0, 0.5, -1.0, 1.5]), sample)
+    assert not runs_away(MODELS["exponential"], np.array([0.0, 0.7]), sample)
+    assert not runs_away(MODELS["power"], np.array([0.0, 0.7]), sample)
+
+
 def test_late_weights_halve_every_half_octave() -> None:
     """Half an octave below the largest kept size a point weighs half; held-out points weigh nothing."""
     weights = late_weights(np.array([1, 2, 2 * math.sqrt(2), 4, 8]), np.array([True, True, True, True, False]))
@@ -190,7 +202,9 @@ def test_saturating_fit_recovers_what_was_planted() -> None:
     model, x = Saturating(), np.geomspace(1, 4096, 40)
     sample = Sample.of(x[:, None])
     theta = np.array([[math.log(0.1), math.log(0.9), math.log(0.8), 1.0, 0.6]])
-    fit = fit_curve(x, np.exp(model.predict(theta, sample, x[:, None])[0]), model="saturating", loss=SQUARES, num_starts=12)
+    fit = fit_curve(
+        x, np.exp(model.predict(theta, sample, x[:, None])[0]), model="saturating", loss=SQUARES, num_starts=12
+    )
     expected = dict(zip(model.parameters, model.natural(theta, sample)[0], strict=True))
     for name, value in expected.items():
         assert fit.parameters[name].estimate == pytest.approx(value, rel=1e-4), name
