@@ -45,17 +45,19 @@ _SHARPNESS = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Member:
-    """One candidate: its fit, its weight in the average, its AICc and the root mean square of its backtests' errors.
+    """One candidate: its fit, its weight in predictions (0: it has no part), its AICc and its backtests' errors.
 
-    ``backtest`` is in log units (0.01 is about 1 %), None where too few points are left to refit the model.
-    ``late`` are the parameters that predict: the chosen fit's own where it stands alone, else those fitted with
-    weights that halve every half octave below the largest size (`analysis.backtests.late_weights`).
+    ``backtest`` and ``late_backtest`` are root mean squares of log errors (0.01 is about 1 %), of refits like the fit
+    itself and of refits with late weights (`analysis.backtests.late_weights`: they halve every half octave below the
+    largest size); None where too few points are left to refit, or the late curve runs away beyond the data.
+    ``late`` are the parameters that predict: the fit's own where the chosen model stands alone, else the late ones.
     """
 
     fit: CurveFit
     weight: float
     aicc: float
     backtest: float | None
+    late_backtest: float | None
     late: Floats = field(repr=False)
 
     def log_predictions(self, x: Sequence[float] | Floats) -> Floats:
@@ -65,7 +67,7 @@ class Member:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ModelAverage:
-    """What the candidates say together; ``members`` with the largest weight first.
+    """What the candidates say together; ``members`` are all of them, the largest weight first.
 
     ``agreed``: AICc and backtests prefer the same model. ``alone``: it predicts alone, else the average does.
 
@@ -95,13 +97,18 @@ class ModelAverage:
         return found
 
     @property
+    def voters(self) -> tuple[Member, ...]:
+        """The members that have a part in predictions."""
+        return tuple(member for member in self.members if member.weight > 0)
+
+    @property
     def weights(self) -> Floats:
-        """The members' weights, ``[members]``, which sum to 1."""
-        return np.array([member.weight for member in self.members])
+        """The voters' weights, ``[voters]``, which sum to 1."""
+        return np.array([member.weight for member in self.voters])
 
     def log_predictions(self, x: Sequence[float] | Floats) -> Floats:
-        """Return every member's log y at sizes ``x``, ``[members, points]``."""
-        return np.stack([member.log_predictions(x) for member in self.members])
+        """Return every voter's log y at sizes ``x``, ``[voters, points]``."""
+        return np.stack([member.log_predictions(x) for member in self.voters])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -125,8 +132,9 @@ def choose_model(
     """Fit the candidates to y at sizes x, score each by AICc and by backtests, and choose or average.
 
     A backtest holds the largest sizes out, refits and predicts them (`analysis.backtests`). Where AICc and backtests
-    prefer one model and it predicts as well as it fits, it stands alone. Elsewhere log y is averaged with weights
-    1 / (mean square of the backtests' errors). Raises `AnalysisError` where `fit_curve` would.
+    prefer one model, and no average predicts the held-out sizes better, it stands alone. Elsewhere log y is averaged
+    over fits with late weights, each counting by its backtests' error^-4. Raises `AnalysisError` where `fit_curve`
+    would.
     """
     loss = loss or Loss(kind="log-least-squares")
     sizes, values = checked(find_model("power"), x, y, None)
@@ -144,11 +152,11 @@ def choose_model(
             fit=trial.fit,
             weight=float(weight),
             aicc=trial.fit.aicc,
-            backtest=trial.plain if alone else trial.leaning,
+            backtest=trial.plain,
+            late_backtest=trial.leaning,
             late=trial.fit.theta if alone else trial.tests.late,
         )
         for trial, weight in sorted(zip(trials, weights, strict=True), key=lambda pair: -pair[1])
-        if weight > 0 or trial is chosen
     )
     distances, errors = _average_errors(trials, weights, cuts, values, alone=alone)
     return ModelAverage(
@@ -269,8 +277,9 @@ def _scatter(members: tuple[Member, ...], x: Floats, y: Floats) -> float:
     One degree of freedom is taken off for every parameter of the leading member, up to half of the points.
     """
     late = np.arange(len(x)) >= min(int(np.searchsorted(x, x[-1] / 4)), len(x) - 8)
-    weights = [member.weight for member in members]
-    mean = np.average([member.log_predictions(x[late]) for member in members], axis=0, weights=weights)
+    voters = [member for member in members if member.weight > 0]
+    weights = [member.weight for member in voters]
+    mean = np.average([member.log_predictions(x[late]) for member in voters], axis=0, weights=weights)
     free = max(int(late.sum()) - len(members[0].late), int(late.sum()) // 2, 1)
     return math.sqrt(float(((np.log(y[late]) - mean) ** 2).sum()) / free)
 

@@ -111,9 +111,9 @@ def test_disagreement_is_said_and_averaged() -> None:
     average = choose_model(np.exp(t), np.exp(-0.5 * t + 0.15 * np.sin(2.2 * t)))
     assert not average.alone
     assert "average" in average.agreement
-    assert len(average.members) > 1
+    assert len(average.voters) > 1
     assert average.weights.sum() == pytest.approx(1)
-    predictions = np.stack([member.log_predictions([800.0]) for member in average.members])
+    predictions = np.stack([member.log_predictions([800.0]) for member in average.voters])
     assert average.predict([800.0]) == pytest.approx(np.exp(average.weights @ predictions))
     assert list(average.weights) == sorted(average.weights, reverse=True)
 
@@ -133,8 +133,8 @@ def test_bad_input_is_refused() -> None:
         choose_model([1, 2, 3], [1, 0, 1])
 
 
-def test_two_points_are_a_power_without_tests() -> None:
-    """Two points leave nothing to test: the words say so."""
+def test_three_points_are_a_power_without_tests() -> None:
+    """Three points leave nothing to test: the words say so."""
     average = choose_model([1, 2, 4], [1, 0.5, 0.25])
     assert average.chosen.model == "power"
     assert "too few points to test" in average.agreement
