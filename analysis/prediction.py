@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 from analysis.fitting import MODELS, CurveFit, stack_inputs
-from analysis.models import Floats
+from analysis.models import Floats, bounded_exp
 from analysis.selection import ModelAverage
 
 LEVEL = 0.90
@@ -42,19 +42,20 @@ def predict_with_interval(
     """Return y at sizes x (and x2) with an interval that should hold a new observation ``level`` of the time."""
     sizes = np.atleast_1d(np.asarray(x, dtype=np.float64))
     if isinstance(fit, CurveFit):
-        centre = np.log(fit.predict(x, x2))
-        variance = parameter_variance(fit, stack_inputs(x, x2)) + fit.scale**2
+        inputs = stack_inputs(x, x2)
+        centre = MODELS[fit.model].predict(fit.theta[None], fit.sample, inputs)[0]
+        variance = parameter_variance(fit, inputs) + fit.scale**2
         freedom = np.full(len(sizes), float(max(fit.freedom, 1)))
         words = "The interval holds if the curve is of this form; nothing here measures how far extrapolation errs."
     else:
-        centre = np.log(fit.predict(x))
+        centre = fit.weights @ fit.log_predictions(x)
         variance, freedom, words = _average_variance(fit, sizes)
     half = stats.t.ppf(0.5 + level / 2, freedom) * np.sqrt(variance)
     return Prediction(
         x=sizes,
-        y=np.exp(centre),
-        low=np.exp(centre - half),
-        high=np.exp(centre + half),
+        y=bounded_exp(centre),
+        low=bounded_exp(centre - half),
+        high=bounded_exp(centre + half),
         level=level,
         extrapolation=words,
         x2=None if x2 is None else np.atleast_1d(np.asarray(x2, dtype=np.float64)),

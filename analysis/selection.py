@@ -13,7 +13,7 @@ from analysis.backtests import Backtests, Cut, backtest, cuts_of, num_independen
 from analysis.curves import FitStatus
 from analysis.fitting import LEVEL, MODELS, CurveFit, Estimate, checked, find_model, fit_curve, stack_inputs
 from analysis.losses import Loss
-from analysis.models import Floats
+from analysis.models import Floats, bounded_exp
 from hyperscale.errors import AnalysisError
 
 CANDIDATES = (
@@ -93,8 +93,7 @@ class ModelAverage:
 
     def predict(self, x: Sequence[float] | Floats) -> Floats:
         """Return y at sizes ``x``, ``[points]``: exp of the weighted mean of log y."""
-        found: Floats = np.exp(self.weights @ self.log_predictions(x))
-        return found
+        return bounded_exp(self.weights @ self.log_predictions(x))
 
     @property
     def voters(self) -> tuple[Member, ...]:
