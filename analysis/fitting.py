@@ -310,7 +310,8 @@ def _estimates(
     values = model.natural(theta[None], sample)[0]
     if len(draws):
         natural = model.natural(draws, sample)
-        errors = standard_errors(natural, counts)
+        with np.errstate(over="ignore"):  # A constant that ran away in some resample has an infinite error.
+            errors = standard_errors(natural, counts)
         lows, highs = np.quantile(natural, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2], axis=0)
     elif covariance is None:
         return {name: Estimate(estimate=float(value)) for name, value in zip(model.parameters, values, strict=True)}

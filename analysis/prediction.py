@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 from analysis.fitting import MODELS, CurveFit, stack_inputs
-from analysis.models import Floats
+from analysis.models import Floats, bounded_exp
 from analysis.selection import ModelAverage
 
 LEVEL = 0.90
@@ -42,20 +42,20 @@ def predict_with_interval(
     """Return y at sizes x (and x2) with an interval that should hold a new observation ``level`` of the time."""
     sizes = np.atleast_1d(np.asarray(x, dtype=np.float64))
     if isinstance(fit, CurveFit):
-        centre = np.log(fit.predict(x, x2))
-        variance = parameter_variance(fit, stack_inputs(x, x2)) + fit.scale**2
-        quantile = float(stats.t.ppf(0.5 + level / 2, max(fit.freedom, 1)))
+        inputs = stack_inputs(x, x2)
+        centre = MODELS[fit.model].predict(fit.theta[None], fit.sample, inputs)[0]
+        variance = parameter_variance(fit, inputs) + fit.scale**2
+        freedom = np.full(len(sizes), float(max(fit.freedom, 1)))
         words = "The interval holds if the curve is of this form; nothing here measures how far extrapolation errs."
     else:
-        centre = np.log(fit.predict(x))
-        variance, words = _average_variance(fit, sizes)
-        quantile = float(stats.t.ppf(0.5 + level / 2, max(fit.chosen.freedom, 1)))
-    half = quantile * np.sqrt(variance)
+        centre = fit.weights @ fit.log_predictions(x)
+        variance, freedom, words = _average_variance(fit, sizes)
+    half = stats.t.ppf(0.5 + level / 2, freedom) * np.sqrt(variance)
     return Prediction(
         x=sizes,
-        y=np.exp(centre),
-        low=np.exp(centre - half),
-        high=np.exp(centre + half),
+        y=bounded_exp(centre),
+        low=bounded_exp(centre - half),
+        high=bounded_exp(centre + half),
         level=level,
         extrapolation=words,
         x2=None if x2 is None else np.atleast_1d(np.asarray(x2, dtype=np.float64)),
@@ -78,24 +78,43 @@ def parameter_variance(fit: CurveFit, sizes: Floats) -> Floats:
     return found
 
 
-def _average_variance(average: ModelAverage, sizes: Floats) -> tuple[Floats, str]:
-    """Return the variance of log y: scatter, parameters, between models, and the backtests' error by distance."""
+def _average_variance(average: ModelAverage, sizes: Floats) -> tuple[Floats, Floats, str]:
+    """Return the variance of log y, its degrees of freedom (`combined_freedom`), ``[points]`` each, and the words.
+
+    Scatter of points + how far the models lie apart (weights error^-2, less sharp than the average's own) + the mean
+    square of the backtests' errors, growing with the square of the distance beyond the backtests' mean distance.
+    Where one model stands alone, scatter is first taken off that mean square; where they do not, no
+    model is right, the average's weights were tuned on these same errors, and nothing is taken off.
+    """
+    scatter = np.full(len(sizes), average.scatter**2)
     predicted = average.log_predictions(sizes)
-    weights = average.weights[:, None]
-    mean = (weights * predicted).sum(axis=0)
-    between = (weights * (predicted - mean) ** 2).sum(axis=0)
-    within = np.stack([parameter_variance(member.fit, sizes[:, None]) for member in average.members])
-    scatter = sum(member.weight * member.fit.scale**2 for member in average.members)
-    distance = np.maximum(np.log2(sizes / average.largest), 0.0)
+    spread = np.sqrt(average.weights) / np.sqrt(average.weights).sum()
+    centre = average.weights @ predicted
+    beyond: Floats = spread @ (predicted - centre) ** 2
+    if average.alone:
+        beyond = beyond + parameter_variance(average.chosen, sizes[:, None])
     if not average.errors.size:
-        return between + (weights * within).sum(
-            axis=0
-        ) + scatter, "Too few points to measure how far extrapolation errs."
-    rate = float((average.errors**2).mean() / max((average.distances).mean(), 1e-9))
-    measured = rate * distance
-    inner = between + (weights * within).sum(axis=0)
+        freedom = np.full(len(sizes), float(max(average.chosen.freedom, 1)))
+        return scatter + beyond, freedom, "There are too few points to measure how far extrapolation errs."
+    measured = float((average.errors**2).mean())
+    excess = max(measured - average.scatter**2, 0.0) if average.alone else measured
+    typical = float(average.distances.mean())
+    growth = np.maximum(np.log2(sizes / average.largest) / typical, 1.0)
+    beyond = beyond + excess * growth**2
     words = (
-        f"Held out, the largest sizes were predicted with a root mean square error of "
-        f"{100 * math.sqrt(float((average.errors**2).mean())):.2g} % over {average.distances.max():.2g} octaves."
+        f"Extrapolation error: in {average.num_cuts} backtests the largest sizes were predicted with a root mean "
+        f"square error of {100 * math.sqrt(measured):.2g} %, {typical:.2g} octaves ahead on average; further out the "
+        "interval widens in proportion to the octaves."
     )
-    return np.maximum(inner, measured) + scatter, words
+    return scatter + beyond, combined_freedom(scatter, beyond, average), words
+
+
+def combined_freedom(scatter: Floats, beyond: Floats, average: ModelAverage) -> Floats:
+    """Return the degrees of freedom of a sum of two estimated variances (Satterthwaite 1946), ``[points]``.
+
+    (v1 + v2)^2 / (v1^2 / n1 + v2^2 / n2), with n1 the fit's freedom and n2 the backtests that do not overlap.
+    """
+    total = np.maximum(scatter + beyond, 1e-300)
+    share = scatter / total
+    found: Floats = 1 / (share**2 / max(average.chosen.freedom, 1) + (1 - share) ** 2 / average.num_independent)
+    return found

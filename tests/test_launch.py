@@ -136,18 +136,14 @@ def test_a_killed_driver_loses_and_repeats_nothing(
     command += ["--store", str(broken.folder), "--max-pack", "2"]
     (short_folder / "ray").mkdir()
     (short_folder / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
-    driver = subprocess.Popen(
-        command,
-        env={**os.environ, "RAY_TMPDIR": str(short_folder)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        text=True,
-    )
+    said = tmp_path / "stderr.txt"
+    with said.open("w") as file:
+        environment = {**os.environ, "RAY_TMPDIR": str(short_folder)}
+        driver = subprocess.Popen(command, env=environment, stdout=file, stderr=file, start_new_session=True)
     deadline = time.monotonic() + 120
     while not (broken.folder / "journal").exists() or len(journal_trials(broken)) < 4:
         assert time.monotonic() < deadline
-        assert driver.poll() is None, driver.communicate()[1]
+        assert driver.poll() is None, said.read_text()
         time.sleep(0.02)
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
