@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 from analysis.fitting import MODELS, CurveFit, stack_inputs
-from analysis.models import Floats, bounded_exp
+from analysis.models import Floats
 from analysis.selection import ModelAverage
 
 LEVEL = 0.90
@@ -51,11 +51,13 @@ def predict_with_interval(
         centre = fit.weights @ fit.log_predictions(x)
         variance, freedom, words = _average_variance(fit, sizes)
     half = stats.t.ppf(0.5 + level / 2, freedom) * np.sqrt(variance)
+    with np.errstate(over="ignore"):  # Far out a power leaves the floats' range: infinite, and null in JSON.
+        y, low, high = np.exp(centre), np.exp(centre - half), np.exp(centre + half)
     return Prediction(
         x=sizes,
-        y=bounded_exp(centre),
-        low=bounded_exp(centre - half),
-        high=bounded_exp(centre + half),
+        y=y,
+        low=low,
+        high=high,
         level=level,
         extrapolation=words,
         x2=None if x2 is None else np.atleast_1d(np.asarray(x2, dtype=np.float64)),
