@@ -51,6 +51,7 @@ MODELS: Mapping[str, CurveModel] = {
         Chinchilla(),
     )
 }
+_FIRST_STEPS, _NEAR = 60, 1.2
 _EXACT = 1e-11
 """A scale of log residuals below this is rounding: the data lie on the curve."""
 
@@ -237,17 +238,19 @@ def _solve(
     delta = loss.delta
     if loss.kind == "huber" and delta is None:
         # Squares from every start give a first scale; two rounds of Huber's loss let outliers go.
-        theta, best, _ = minimise(
-            problem_of(model, sample, response, Loss(kind="log-least-squares"), len(starts)), starts
-        )
-        starts = theta
-        chosen = theta[int(np.argmin(best))]
+        squares = problem_of(model, sample, response, Loss(kind="log-least-squares"), len(starts))
+        starts, best, _ = minimise(squares, starts, max_steps=_FIRST_STEPS)
         for _ in range(2):
-            delta = EFFICIENT * max(float(robust_scale(response - model.expand(chosen[None], sample).value[0])), _EXACT)
-            theta, best, _ = minimise(problem_of(model, sample, response, Loss(delta=delta), len(starts)), starts)
-            chosen = theta[int(np.argmin(best))]
+            residuals = response - model.expand(starts[[int(np.argmin(best))]], sample).value[0]
+            delta = EFFICIENT * max(float(robust_scale(residuals)), _EXACT)
+            robust = problem_of(model, sample, response, Loss(delta=delta), len(starts))
+            starts, best, _ = minimise(robust, starts, max_steps=_FIRST_STEPS)
     problem = problem_of(model, sample, response, Loss(kind=loss.kind, delta=delta), len(starts))
-    theta, best, _ = minimise(problem, starts)
+    theta, best, _ = minimise(problem, starts, max_steps=_FIRST_STEPS)
+    # What is far behind after so many steps lies in another valley: it is counted as not agreeing, and left there.
+    near = np.flatnonzero(best <= _NEAR * best.min() + _EXACT**2 * len(response))
+    if near.size:
+        theta[near], best[near], _ = minimise(problem.take(near), theta[near])
     winner = int(np.argmin(best))
     if not math.isfinite(best[winner]):
         raise AnalysisError(f"The model {model.name} overflows wherever the fit starts; use sizes in another unit.")
