@@ -8,14 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis.table_fit import TableFit, fit_table
+    from analysis.fits.table_fit import TableFit, fit_table
 
 __all__ = ["TableFit", "fit_table"]
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        from analysis import table_fit
+        from analysis.fits import table_fit
 
         return getattr(table_fit, name)
     raise AttributeError(f"module 'analysis' has no attribute {name!r}")

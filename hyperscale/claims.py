@@ -1,4 +1,4 @@
-"""Claims: what a study expects, as plain data. `analysis.checks` turns each into a verdict.
+"""Claims: what a study expects, as plain data. `analysis.judging.checks` turns each into a verdict.
 
 Errors shrink as ``error ~ N^(-exponent)``; a theorem stated as ``N = O(error^(-p))`` has exponent ``1/p``.
 """

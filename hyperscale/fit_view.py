@@ -13,9 +13,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from analysis.fitting import MODELS, CurveFit, Estimate
-from analysis.table_fit import TableFit, fit_table
-from analysis.table_records import FitRecord
+from analysis.fits.fitting import MODELS, CurveFit, Estimate
+from analysis.fits.table_fit import TableFit, fit_table
+from analysis.fits.table_records import FitRecord
 from hyperscale.console import escaped, standard_output
 from hyperscale.errors import AnalysisError
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from analysis.calibration import without_calibration
-from analysis.noise import pilot_envelopes
-from analysis.power import TARGET, study_power
-from analysis.replicates import REPLICATES
+from analysis.exponents.calibration import without_calibration
+from analysis.power.noise import pilot_envelopes
+from analysis.power.replicates import REPLICATES
+from analysis.power.study_power import TARGET, study_power
 from analysis.table import build_table
 from hyperscale.console import duration, standard_output
 from hyperscale.packing import Pack, Speed, make_packs

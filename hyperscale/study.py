@@ -27,7 +27,7 @@ class Study:
     """A set of settings, the seeds to run each from, and what is expected of the results.
 
     ``metrics`` are the ones the report shows, most important first; ``claims`` are judged by
-    `analysis.checks`. Whatever describes hardware is absent: what is computed is apart from how.
+    `analysis.judging.checks`. Whatever describes hardware is absent: what is computed is apart from how.
 
     ``mlflow_runs`` says what a run in MLflow shows: one trial (``"per_trial"``), or one setting with the mean, the
     spread and a table of its seeds (``"per_setting"``, for studies too large to look at trial by trial). It is no

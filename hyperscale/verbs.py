@@ -26,8 +26,8 @@ from hyperscale.recording.store import Store
 from hyperscale.study import StudyFile, load_study
 
 if TYPE_CHECKING:
-    from analysis.comparison_page import WrittenComparison
-    from analysis.report import Report
+    from analysis.reporting.comparison_page import WrittenComparison
+    from analysis.reporting.report import Report
     from hyperscale.dispatch.executor import Executor
     from hyperscale.trial import TrialRecord
 
@@ -200,8 +200,8 @@ def read_records(
 
 def report_study(study_file: StudyFile, store: Store, options: ReportOptions) -> Report:
     """Write one study's report and add it to MLflow."""
-    from analysis.report import write_report
-    from analysis.supplement import write_pdf
+    from analysis.reporting.report import write_report
+    from analysis.reporting.supplement import write_pdf
 
     records = read_records(study_file, store, options.tracking_uri, from_mlflow=options.from_mlflow)
     name = study_file.study.name
@@ -216,8 +216,8 @@ def report_study(study_file: StudyFile, store: Store, options: ReportOptions) ->
 
 def compare(studies: Sequence[Path], store_folder: Path, options: ReportOptions) -> WrittenComparison:
     """Write one page that compares several studies of a store."""
-    from analysis.comparison_page import write_comparison
-    from analysis.study_comparison import StudyTrials
+    from analysis.reporting.comparison_page import write_comparison
+    from analysis.reporting.study_comparison import StudyTrials
 
     found = []
     for path in studies:

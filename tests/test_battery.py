@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis.decisions import WORDS, Outcome, decide_rates
-from analysis.estimators import envelope_series
-from analysis.rates import edge_exponents, gather_rates
-from analysis.verdicts import Cause
+from analysis.exponents.decisions import WORDS, Outcome, decide_rates
+from analysis.exponents.estimators import envelope_series
+from analysis.exponents.rates import edge_exponents, gather_rates
+from analysis.judging.verdicts import Cause
 from tests.bench.battery import document
 from tests.bench.judged import BOUNDS, GAPS, Cell, measure
 from tests.bench.planted import NOISES, TRUTHS, draw_logs

@@ -1,4 +1,4 @@
-"""Tests of `analysis.calibration` and of what a measured gap does to verdicts."""
+"""Tests of `analysis.exponents.calibration` and of what a measured gap does to verdicts."""
 
 from __future__ import annotations
 
@@ -8,10 +8,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.calibration import GAP_COLUMN, carried, gap_slopes, measure_gap, trials_for, widened, without_calibration
-from analysis.checks import check
-from analysis.estimators import SlopeIntervals
-from analysis.verdicts import Cause
+from analysis.exponents.calibration import (
+    GAP_COLUMN,
+    carried,
+    gap_slopes,
+    measure_gap,
+    trials_for,
+    widened,
+    without_calibration,
+)
+from analysis.exponents.estimators import SlopeIntervals
+from analysis.judging.checks import check
+from analysis.judging.verdicts import Cause
 from hyperscale.claims import Calibration, Ordering, ScalingRate
 from hyperscale.errors import AnalysisError, StudyError
 

@@ -1,4 +1,4 @@
-"""Tests of `analysis.checks`: every verdict is reached by data made for it."""
+"""Tests of `analysis.judging.checks`: every verdict is reached by data made for it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.checks import check
-from analysis.verdicts import Cause
+from analysis.judging.checks import check
+from analysis.judging.verdicts import Cause
 from hyperscale.claims import Monotone, Ordering, ScalingRate
 
 SIZES = (4, 8, 16, 32, 64, 128)

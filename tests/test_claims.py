@@ -11,7 +11,7 @@ import pytest
 
 import hyperscale
 from analysis import theorems
-from analysis.report import write_report
+from analysis.reporting.report import write_report
 from hyperscale.claims import Ceiling, Claim, Convergence, Factor, Monotone, Separation, WidthExponent
 from hyperscale.errors import StudyError
 from hyperscale.study import Study, load_study

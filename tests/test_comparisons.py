@@ -1,4 +1,4 @@
-"""Tests of `analysis.comparisons` on directions that must hold at each step; the other verdicts are in test_checks."""
+"""Tests of `judging.comparisons` on directions that must hold at each step; the other verdicts are in test_checks."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.checks import check
-from analysis.verdicts import Cause
+from analysis.judging.checks import check
+from analysis.judging.verdicts import Cause
 from hyperscale.claims import Monotone
 
 WIDTHS = np.array([2, 4, 6, 8, 10, 12])

@@ -1,4 +1,4 @@
-"""Tests of `analysis.curves`."""
+"""Tests of `analysis.exponents.curves`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.curves import FitStatus, fit_power_law
+from analysis.exponents.curves import FitStatus, fit_power_law
 from hyperscale.errors import AnalysisError
 
 

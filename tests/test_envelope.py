@@ -1,4 +1,4 @@
-"""Tests of `analysis.envelope`."""
+"""Tests of `analysis.exponents.envelope`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.envelope import build_envelope, build_envelopes
+from analysis.exponents.envelope import build_envelope, build_envelopes
 from hyperscale.errors import AnalysisError
 
 

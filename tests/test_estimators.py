@@ -1,4 +1,4 @@
-"""Tests of `analysis.estimators`: the edge below the minima, and the interval of a slope."""
+"""Tests of `analysis.exponents.estimators`: the edge below the minima, and the interval of a slope."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.estimators import edge_minima, envelope_series, slope_intervals
+from analysis.exponents.estimators import edge_minima, envelope_series, slope_intervals
 
 X = np.log([4, 8, 16, 32, 64, 128.0])
 

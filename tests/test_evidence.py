@@ -1,15 +1,15 @@
-"""Tests of `analysis.evidence` and its figure: what stands behind a verdict on a rate."""
+"""Tests of `analysis.reporting.evidence` and its figure: what stands behind a verdict on a rate."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from analysis.checks import check
-from analysis.curves import fit_power_law
-from analysis.evidence import Evidence, edge_exponent, find_local_slopes, gather_evidence
-from analysis.evidence_figures import plot_evidence
-from analysis.verdicts import Verdict
+from analysis.exponents.curves import fit_power_law
+from analysis.judging.checks import check
+from analysis.judging.verdicts import Verdict
+from analysis.reporting.evidence import Evidence, edge_exponent, find_local_slopes, gather_evidence
+from analysis.reporting.evidence_figures import plot_evidence
 from hyperscale.claims import Monotone, ScalingRate
 from hyperscale.errors import AnalysisError
 from tests.test_checks import trials

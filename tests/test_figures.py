@@ -1,4 +1,4 @@
-"""Tests of `analysis.figures`, `analysis.sweeps` and `analysis.palette`: what is drawn, read off the axes."""
+"""Tests of `reporting.figures`, `reporting.sweeps` and `reporting.palette`: what is drawn, read off the axes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import figures, palette, sweeps
-from analysis.checks import check
-from analysis.envelope import build_envelopes
-from analysis.verdicts import Cause, inconclusive
+from analysis.exponents.envelope import build_envelopes
+from analysis.judging.checks import check
+from analysis.judging.verdicts import Cause, inconclusive
+from analysis.reporting import figures, palette, sweeps
 from hyperscale.claims import Monotone, Ordering, ScalingRate
 from hyperscale.errors import AnalysisError
 from hyperscale.trial import TrialRecord, TrialResult, TrialStatus

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from analysis import fit_table
-from analysis.fitting import MODELS
+from analysis.fits.fitting import MODELS
 from hyperscale.cli import main
 from hyperscale.options import is_place
 from tests.test_table_fit import chinchilla_table, power_table

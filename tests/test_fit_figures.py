@@ -1,4 +1,4 @@
-"""Tests of `analysis.fit_figures`: what is drawn, read off the axes."""
+"""Tests of `analysis.fits.fit_figures`: what is drawn, read off the axes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from analysis import fit_table
-from analysis.fit_figures import MAX_PANELS, NUM_ISO
+from analysis.fits.fit_figures import MAX_PANELS, NUM_ISO
 from hyperscale.errors import AnalysisError
 from tests.test_table_fit import chinchilla_table, power_table
 

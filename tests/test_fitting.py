@@ -1,4 +1,4 @@
-"""Tests of `analysis.fitting` and what it rests on: planted laws, certified fits, statuses, bad data."""
+"""Tests of `analysis.fits.fitting` and what it rests on: planted laws, certified fits, statuses, bad data."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from analysis.curves import FitStatus
-from analysis.fitting import MODELS, corrected_criterion, fit_curve, problem_of
-from analysis.losses import Loss, huber
-from analysis.minimisation import minimise
-from analysis.models import Sample
-from analysis.resampling import redrawn_counts, standard_errors
+from analysis.exponents.curves import FitStatus
+from analysis.fits.fitting import MODELS, corrected_criterion, fit_curve, problem_of
+from analysis.fits.losses import Loss, huber
+from analysis.fits.minimisation import minimise
+from analysis.fits.models import Sample
+from analysis.fits.resampling import redrawn_counts, standard_errors
 from hyperscale.errors import AnalysisError
 
 SIZES = np.geomspace(4.0, 4096.0, 21)

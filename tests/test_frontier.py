@@ -1,4 +1,4 @@
-"""Tests of `analysis.frontier` and `analysis.rates`: the other estimators, agreement, rises."""
+"""Tests of `analysis.exponents.frontier` and `analysis.exponents.rates`: the other estimators, agreement, rises."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from analysis.estimators import envelope_series
-from analysis.frontier import Slopes, frontier_slopes, quantile_slopes
-from analysis.rates import estimators_disagree, gather_rates, rises_beyond_noise
+from analysis.exponents.estimators import envelope_series
+from analysis.exponents.frontier import Slopes, frontier_slopes, quantile_slopes
+from analysis.exponents.rates import estimators_disagree, gather_rates, rises_beyond_noise
 from tests.bench.judged import known_line
 
 X = np.log(2.0 ** np.arange(3, 9.5, 0.5))

@@ -1,4 +1,4 @@
-"""Tests of `analysis.limits` and `analysis.ceilings`: planted limits, exponents of a width, and bounds."""
+"""Tests of `judging.limits` and `judging.ceilings`: planted limits, exponents of a width, and bounds."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.checks import check
-from analysis.limits import extrapolate_bias, log_statistic
+from analysis.judging.checks import check
+from analysis.judging.limits import extrapolate_bias, log_statistic
+from analysis.judging.verdicts import Cause
 from analysis.theorems import process_limit
-from analysis.verdicts import Cause
 from hyperscale.claims import Ceiling, Convergence, WidthExponent
 
 WIDTHS = (16, 32, 64, 128, 256)

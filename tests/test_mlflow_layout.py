@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.palette import method_style
+from analysis.reporting.palette import method_style
 from hyperscale.recording import mlflow_layout as layout
 from hyperscale.trial import TrialRecord, TrialResult, TrialStatus
 from tests.test_mlflow_store import changed, make_file, make_records

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from analysis.palette import method_style
+from analysis.reporting.palette import method_style
 from analysis.table import build_table
 from hyperscale.errors import RecordingError
 from hyperscale.recording.journal import Journal

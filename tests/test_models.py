@@ -1,12 +1,12 @@
-"""Tests of `analysis.models`, `analysis.bends` and `analysis.corrections`: formulas, derivatives, centring."""
+"""Tests of `fits.models`, `fits.bends` and `fits.corrections`: formulas, derivatives, centring."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from analysis.fitting import MODELS
-from analysis.models import Sample
+from analysis.fits.fitting import MODELS
+from analysis.fits.models import Sample
 from hyperscale.errors import AnalysisError
 
 SIZES = np.geomspace(3.0, 3000.0, 17)

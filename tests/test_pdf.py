@@ -1,4 +1,4 @@
-"""Tests of `analysis.supplement` (with `document` and `typography`): what the PDF of a report says and holds."""
+"""Tests of `reporting.supplement` (with `document` and `typography`): what the PDF of a report says and holds."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from pypdf import PdfReader
 
-from analysis.document import TEXT_WIDTH, Column, Document
-from analysis.evidence_sections import evidence_sections
-from analysis.palette import drawing, new_figure, save
-from analysis.report import Report, write_report
-from analysis.supplement import write_pdf
-from analysis.typography import marked
+from analysis.reporting.document import TEXT_WIDTH, Column, Document
+from analysis.reporting.evidence_sections import evidence_sections
+from analysis.reporting.palette import drawing, new_figure, save
+from analysis.reporting.report import Report, write_report
+from analysis.reporting.supplement import write_pdf
+from analysis.reporting.typography import marked
 from hyperscale.errors import AnalysisError
 from hyperscale.study import StudyFile
 from tests.test_report import ended, finished, study_file

@@ -11,16 +11,16 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.checks import check
-from analysis.designs import Design, budget_note
-from analysis.envelope import build_envelope
-from analysis.noise import DEFAULT_LACK_OF_FIT, Noise, measure_noise
-from analysis.power import TARGET, cheapest_changes, octaves_needed
-from analysis.power_figures import plot_power
-from analysis.questions import MonotoneQuestion, OrderingQuestion, RateQuestion
-from analysis.rates import gather_rates
-from analysis.replicates import Chance, Draws, exponent_intervals, kendall_taus, simulated_logs
-from analysis.rivals import Rival
+from analysis.exponents.envelope import build_envelope
+from analysis.exponents.rates import gather_rates
+from analysis.judging.checks import check
+from analysis.power.designs import Design, budget_note
+from analysis.power.noise import DEFAULT_LACK_OF_FIT, Noise, measure_noise
+from analysis.power.power_figures import plot_power
+from analysis.power.questions import MonotoneQuestion, OrderingQuestion, RateQuestion
+from analysis.power.replicates import Chance, Draws, exponent_intervals, kendall_taus, simulated_logs
+from analysis.power.rivals import Rival
+from analysis.power.study_power import TARGET, cheapest_changes, octaves_needed
 from hyperscale.claims import Calibration, Monotone, Ordering, ScalingRate
 from hyperscale.errors import AnalysisError
 from tests.bench.power import ENTRIES, Entry

@@ -13,15 +13,15 @@ import pytest
 from click.testing import CliRunner, Result
 from scipy import stats
 
-from analysis.designs import Design, study_design
-from analysis.noise import Noise
-from analysis.palette import drawing
-from analysis.power import TARGET, claim_question, study_power
-from analysis.power_figures import plot_power, power_curves
-from analysis.questions import RateQuestion
-from analysis.replicates import Draws
-from analysis.rivals import Rival, nearest_rival
-from analysis.separation_questions import SeparationQuestion
+from analysis.power.designs import Design, study_design
+from analysis.power.noise import Noise
+from analysis.power.power_figures import plot_power, power_curves
+from analysis.power.questions import RateQuestion
+from analysis.power.replicates import Draws
+from analysis.power.rivals import Rival, nearest_rival
+from analysis.power.separation_questions import SeparationQuestion
+from analysis.power.study_power import TARGET, claim_question, study_power
+from analysis.reporting.palette import drawing
 from hyperscale.claims import Calibration, ScalingRate
 from hyperscale.cli import main
 from hyperscale.errors import AnalysisError

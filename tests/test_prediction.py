@@ -1,4 +1,4 @@
-"""Tests of `analysis.prediction`."""
+"""Tests of `analysis.fits.prediction`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.fitting import fit_curve
-from analysis.losses import Loss
-from analysis.models import Floats
-from analysis.prediction import parameter_variance, predict_with_interval
-from analysis.selection import choose_model
+from analysis.fits.fitting import fit_curve
+from analysis.fits.losses import Loss
+from analysis.fits.models import Floats
+from analysis.fits.prediction import parameter_variance, predict_with_interval
+from analysis.fits.selection import choose_model
 
 SQUARES = Loss(kind="log-least-squares")
 

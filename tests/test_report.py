@@ -1,4 +1,4 @@
-"""Tests of `analysis.report` (with `gallery` and `summary`): what the page and the JSON say."""
+"""Tests of `analysis.reporting.report` (with `gallery` and `summary`): what the page and the JSON say."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from analysis.page import number, powers, split_remark
-from analysis.report import write_report
-from analysis.summary import describe, partial_notice, troubles
+from analysis.reporting.page import number, powers, split_remark
+from analysis.reporting.report import write_report
+from analysis.reporting.summary import describe, partial_notice, troubles
 from hyperscale.claims import Calibration, Monotone, Ordering, ScalingRate
 from hyperscale.errors import AnalysisError
 from hyperscale.study import Study, StudyFile

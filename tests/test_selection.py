@@ -1,4 +1,4 @@
-"""Tests of `analysis.selection`, `analysis.backtests` and `analysis.saturation`."""
+"""Tests of `analysis.fits.selection`, `analysis.fits.backtests` and `analysis.fits.saturation`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from analysis.backtests import backtest, cuts_of, late_weights, num_independent, runs_away
-from analysis.fitting import MODELS, fit_curve
-from analysis.losses import Loss
-from analysis.models import Floats, Sample
-from analysis.saturation import Saturating
-from analysis.selection import choose_model
+from analysis.fits.backtests import backtest, cuts_of, late_weights, num_independent, runs_away
+from analysis.fits.fitting import MODELS, fit_curve
+from analysis.fits.losses import Loss
+from analysis.fits.models import Floats, Sample
+from analysis.fits.saturation import Saturating
+from analysis.fits.selection import choose_model
 from hyperscale.errors import AnalysisError
 
 SQUARES = Loss(kind="log-least-squares")

@@ -1,4 +1,4 @@
-"""Tests of `analysis.separations` and `analysis.slopes`: planted rates and factors, and how often noise decides."""
+"""Tests of `judging.separations` and `judging.slopes`: planted rates and factors, and how often noise decides."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.checks import check
-from analysis.separations import compare_slopes
-from analysis.slopes import Estimate, difference_of, mean_of, row_slopes, slope_of_line
-from analysis.verdicts import Cause
+from analysis.judging.checks import check
+from analysis.judging.separations import compare_slopes
+from analysis.judging.slopes import Estimate, difference_of, mean_of, row_slopes, slope_of_line
+from analysis.judging.verdicts import Cause
 from hyperscale.claims import Factor, Separation
 
 SIZES = (4, 8, 16, 32, 64, 128)

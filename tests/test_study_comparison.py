@@ -1,4 +1,4 @@
-"""Tests of `analysis.study_comparison` (with `exponent_differences`, `comparison_figures` and `comparison_page`)."""
+"""Tests of `reporting.study_comparison` (with `exponent_differences`, `comparison_figures` and `comparison_page`)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from click.testing import CliRunner
 from pypdf import PdfReader
 from scipy import stats
 
-from analysis.comparison_figures import plot_envelopes, plot_forest
-from analysis.comparison_page import caution, sort_differences, summary_text, values_text, write_comparison
-from analysis.exponent_differences import welch_interval
-from analysis.palette import drawing
-from analysis.study_comparison import StudyTrials, compare_studies, join_names
-from analysis.uncertainty import ExponentInterval
+from analysis.exponents.uncertainty import ExponentInterval
+from analysis.reporting.comparison_figures import plot_envelopes, plot_forest
+from analysis.reporting.comparison_page import caution, sort_differences, summary_text, values_text, write_comparison
+from analysis.reporting.exponent_differences import welch_interval
+from analysis.reporting.palette import drawing
+from analysis.reporting.study_comparison import StudyTrials, compare_studies, join_names
 from hyperscale.claims import Ordering, ScalingRate
 from hyperscale.cli import main
 from hyperscale.errors import AnalysisError
@@ -337,7 +337,7 @@ def test_the_verb_compares_several_studies(
     paths = [write_study(tiny_text().replace('"tiny"', f'"{name}"'), f"{name}.py") for name in ("one", "two")]
     records = dict(zip(("one", "two"), (study.records for study in pair), strict=True))
     monkeypatch.setattr("hyperscale.verbs.read_records", lambda file, *_, **__: records[file.study.name])
-    monkeypatch.setattr("analysis.comparison_page._draw", lambda *_: [])
+    monkeypatch.setattr("analysis.reporting.comparison_page._draw", lambda *_: [])
     words = ["report", *map(str, paths), "--store", str(tmp_path / "store")]
     shown = CliRunner().invoke(main, [*words, "--no-pdf"])
     assert shown.exit_code == 0, shown.output

@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 
 from analysis import fit_table
-from analysis.table_fit import TableFit
-from analysis.table_input import filter_rows
+from analysis.fits.table_fit import TableFit
+from analysis.fits.table_input import filter_rows
 from hyperscale.errors import AnalysisError
 
 # NIST StRD, DanWood (Daniel and Wood 1980): y = b1 x^b2, certified b1 = 0.76886226176, b2 = 3.8604055871.
@@ -361,8 +361,8 @@ def test_equations_have_the_numbers_put_in(model: str, values: dict[str, float],
     """Signs are written as a reader would: no double minus."""
     from types import SimpleNamespace
 
-    from analysis.fitting import MODELS, Estimate
-    from analysis.table_records import fill_in
+    from analysis.fits.fitting import MODELS, Estimate
+    from analysis.fits.table_records import fill_in
 
     parameters = {name: Estimate(estimate=value) for name, value in values.items()}
     fit: Any = SimpleNamespace(parameters=parameters, formula=MODELS[model].formula)

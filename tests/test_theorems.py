@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from analysis import theorems
-from analysis.checks import JUDGES, check
+from analysis.judging.checks import JUDGES, check
 from hyperscale.claims import Claim, Monotone, Ordering, ScalingRate
 from hyperscale.errors import AnalysisError
 

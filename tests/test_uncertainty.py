@@ -1,4 +1,4 @@
-"""Tests of `analysis.uncertainty`."""
+"""Tests of `analysis.exponents.uncertainty`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.curves import fit_power_law
-from analysis.envelope import Envelope, build_envelope
-from analysis.estimators import envelope_series
-from analysis.uncertainty import (
+from analysis.exponents.curves import fit_power_law
+from analysis.exponents.envelope import Envelope, build_envelope
+from analysis.exponents.estimators import envelope_series
+from analysis.exponents.uncertainty import (
     exponent_interval,
     fit_band,
     hull,

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from analysis.decisions import Outcome
+from analysis.exponents.decisions import Outcome
 from tests.bench.judged import ESTIMATORS, FRESH, GAPS, Cell, fresh_coverage, known_line, measure_all
 from tests.bench.machine import command, machine
 from tests.bench.planted import BEYOND, GAP_EXPONENT, GAP_PER_OCTAVE, NOISES, TRUTHS, truth

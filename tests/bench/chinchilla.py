@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import fit_table
-from analysis.losses import huber
+from analysis.fits.losses import huber
 from tests.bench.tables import HERE, publish, table
 
 DELTA, NUM_RESAMPLES, NUM_DROPPED = 1e-3, 4000, 5

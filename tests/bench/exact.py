@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis import fit_table
-from analysis.table_records import FitRecord
+from analysis.fits.table_records import FitRecord
 from tests.bench.machine import machine
 from tests.bench.tables import HERE, publish, table
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.fitting import CurveFit, fit_curve
-from analysis.models import Floats
-from analysis.prediction import LEVEL, predict_with_interval
-from analysis.selection import CANDIDATES, ModelAverage, choose_model
+from analysis.fits.fitting import CurveFit, fit_curve
+from analysis.fits.models import Floats
+from analysis.fits.prediction import LEVEL, predict_with_interval
+from analysis.fits.selection import CANDIDATES, ModelAverage, choose_model
 from tests.bench.machine import machine
 from tests.bench.tables import HERE, publish, table
 
@@ -107,7 +107,7 @@ def main() -> None:
 {len(tasks)} tasks. Root mean square log error on the points held out at the large end, per task; its median and mean
 over tasks; the share of held-out points inside the {100 * LEVEL:.0f} % predictive interval, over all points and as a
 mean over tasks; seconds for all tasks. Single models: Huber's loss, their own interval, which knows nothing of
-extrapolation. auto: `analysis.selection.choose_model`, no setting per task. {GOALS}
+extrapolation. auto: `analysis.fits.selection.choose_model`, no setting per task. {GOALS}
 
 {table(header, rows)}
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.calibration import carried, gap_slopes, widened
-from analysis.curves import Floats
-from analysis.decisions import TOLERANCE, Outcome, decide_rates
-from analysis.estimators import Bools, SlopeIntervals, envelope_series, slope_intervals
-from analysis.frontier import frontier_slopes, quantile_slopes
-from analysis.rates import RateEvidence, edge_exponents, gather_rates
+from analysis.exponents.calibration import carried, gap_slopes, widened
+from analysis.exponents.curves import Floats
+from analysis.exponents.decisions import TOLERANCE, Outcome, decide_rates
+from analysis.exponents.estimators import Bools, SlopeIntervals, envelope_series, slope_intervals
+from analysis.exponents.frontier import frontier_slopes, quantile_slopes
+from analysis.exponents.rates import RateEvidence, edge_exponents, gather_rates
 from tests.bench.planted import GAP_EXPONENT, GAP_PER_OCTAVE, NOISES, TRUTHS, Truth, draw_logs, truth
 
 ESTIMATORS = ("minimum", "low quantile", "frontier", "edge line")

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from analysis.curves import Floats
+from analysis.exponents.curves import Floats
 
 SCALE = 0.3
 """Scale of the seeds' excess or noise, in log units."""

@@ -12,11 +12,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.designs import Design
-from analysis.noise import Noise
-from analysis.power import TARGET, octaves_needed
-from analysis.questions import distinction_chance, equivalence_chance
-from analysis.replicates import Draws, Estimator
+from analysis.power.designs import Design
+from analysis.power.noise import Noise
+from analysis.power.questions import distinction_chance, equivalence_chance
+from analysis.power.replicates import Draws, Estimator
+from analysis.power.study_power import TARGET, octaves_needed
 from tests.bench.machine import command, machine
 from tests.bench.tables import HERE, publish, table
 

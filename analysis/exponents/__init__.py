@@ -1,0 +1,1 @@
+"""Exponents of envelopes: estimators, intervals, calibration, decisions on rates."""

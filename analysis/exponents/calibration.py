@@ -1,0 +1,202 @@
+"""The optimisation gap, measured where the infimum is known: trained error over infimum, and its slope in N.
+
+A trained error is an infimum times a gap, and a gap that grows like N^gamma hides gamma of the exponent from every
+envelope. The same method, sizes and optimiser on a target whose infimum is known show gamma; that it is the same on
+another target is an assumption, which a verdict says. So the exponent of the infima lies in [low, high + gamma's
+upper limit], gamma taken to be at least 0, with (low, high) the interval of the trained errors' exponent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analysis.exponents.curves import Floats
+from analysis.exponents.envelope import Envelope, build_envelope
+from analysis.exponents.estimators import LEVEL, SlopeIntervals, envelope_series
+from analysis.exponents.rates import edge_exponents
+from analysis.exponents.uncertainty import Interval
+from hyperscale.claims import Calibration, ScalingRate
+from hyperscale.errors import AnalysisError, did_you_mean
+
+GAP_COLUMN = "trained_over_infimum"
+MIN_GAP_SIZES = 3
+_SAME = ("optimizer", "lr", "schedule", "steps", "batch", "precision", "seed")
+"""What a calibration must share with the trials it speaks for, as far as the table has these columns."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GapSlope:
+    """How the optimisation gap grows: trained error / infimum ~ N^slope, with its interval.
+
+    ``envelope`` is that of the ratios. ``notes`` say what the slope's use rests on.
+    """
+
+    slope: float
+    standard_error: float
+    interval: Interval
+    level: float
+    envelope: Envelope
+    notes: tuple[str, ...] = ()
+
+    @property
+    def upper(self) -> float:
+        """The largest growth that the calibration allows, at least 0: what an exponent's upper end is raised by."""
+        return max(0.0, self.interval[1])
+
+
+def gap_slopes(log_sizes: Floats, log_ratios: Floats, level: float = LEVEL) -> SlopeIntervals:
+    """Return the slopes of gaps ``[..., sizes, targets, seeds]`` (natural logs), positive where the gap grows."""
+    falling = edge_exponents(log_sizes, envelope_series(log_sizes, log_ratios), level)
+    return SlopeIntervals(-falling.slope, falling.standard_error, -falling.high, -falling.low)
+
+
+def widened(interval: SlopeIntervals, gap: SlopeIntervals) -> SlopeIntervals:
+    """Return exponents' intervals ``[...]`` whose upper ends are raised by the gaps' upper limits, at least by 0."""
+    return interval._replace(high=interval.high + np.maximum(gap.high, 0.0))
+
+
+def carried(
+    interval: SlopeIntervals, gap: SlopeIntervals, free: tuple[int, int], level: float = LEVEL
+) -> SlopeIntervals:
+    """Return the exponents corrected by the gap's slope as if it carried over exactly, ``[...]``.
+
+    Exponent and slope are added, their variances too, with Welch and Satterthwaite's degrees of freedom for the
+    two regressions' own, ``free``.
+    """
+    variances = interval.standard_error**2, gap.standard_error**2
+    total = variances[0] + variances[1]
+    degrees = total**2 / (variances[0] ** 2 / free[0] + variances[1] ** 2 / free[1])
+    half = stats.t.ppf(0.5 + level / 2, degrees) * np.sqrt(total)
+    centre = interval.slope + gap.slope
+    return SlopeIntervals(centre, np.sqrt(total), centre - half, centre + half)
+
+
+def calibration_rows(claim: ScalingRate, table: pd.DataFrame) -> pd.Series:
+    """Return a boolean per row: whether it is a calibration trial of the claim (never, where a column is missing)."""
+    if claim.calibration is None or "method" not in table.columns:
+        return pd.Series(False, index=table.index)
+    chosen = (table["method"] == claim.methods[0]).fillna(False).astype(bool)
+    for name, value in claim.calibration.where.items():
+        if name not in table.columns:
+            return pd.Series(False, index=table.index)
+        chosen &= (table[name] == value).fillna(False).astype(bool)
+    return chosen
+
+
+def without_calibration(table: pd.DataFrame, claims: Iterable[object]) -> pd.DataFrame:
+    """Return the table without any claim's calibration trials, whose target is not the study's."""
+    kept = pd.Series(True, index=table.index)
+    for claim in claims:
+        if isinstance(claim, ScalingRate):
+            kept &= ~calibration_rows(claim, table)
+    return table[kept]
+
+
+def trials_for(claim: object, table: pd.DataFrame, claims: Iterable[object]) -> pd.DataFrame:
+    """Return the table without calibration trials of ``claims``, except those that ``claim`` itself names."""
+    kept = pd.Series(False, index=table.index)
+    if isinstance(claim, ScalingRate):
+        kept = calibration_rows(claim, table)
+    return table[kept | table.index.isin(without_calibration(table, claims).index)]
+
+
+def measure_gap(claim: ScalingRate, table: pd.DataFrame, *, level: float = LEVEL) -> GapSlope:
+    """Return the slope of the optimisation gap from the claim's calibration trials.
+
+    Raises `AnalysisError` where they cannot say it: no such trial, no or a non-positive infimum, unequal budgets,
+    another optimiser or other seeds than the claim's own trials, fewer than three sizes.
+    """
+    calibration = claim.calibration
+    assert calibration is not None
+    chosen = calibration_rows(claim, table)
+    rows, own = table[chosen], table[~chosen & (table["method"] == claim.methods[0])]
+    _require_rows(calibration, table, rows)
+    _require_same(rows, own)
+    infimum = _infimum(calibration, claim.size, rows)
+    ratios = rows.assign(**{GAP_COLUMN: rows[claim.metric].astype("float64") / infimum})
+    envelope = build_envelope(ratios, method=claim.methods[0], metric=GAP_COLUMN, size=claim.size)
+    if len(envelope.points) < MIN_GAP_SIZES or min(envelope.values, default=0) <= 0:
+        raise AnalysisError(
+            f"The calibration has positive errors at {len(envelope.points)} sizes; allowed: at least {MIN_GAP_SIZES}. "
+            "Train it at the claim's sizes."
+        )
+    if envelope.budget_note:
+        raise AnalysisError(f"In the calibration {envelope.budget_note}. Let it run to its end.")
+    found = gap_slopes(np.log(np.asarray(envelope.sizes)), envelope.log_seed_minima(), level)
+    return GapSlope(
+        slope=float(found.slope),
+        standard_error=float(found.standard_error),
+        interval=(float(found.low), float(found.high)),
+        level=level,
+        envelope=envelope,
+        notes=_notes(envelope, own[claim.size].astype("float64")),
+    )
+
+
+def _require_rows(calibration: Calibration, table: pd.DataFrame, rows: pd.DataFrame) -> None:
+    for name in calibration.where:
+        if name not in table.columns:
+            raise AnalysisError(
+                f"The calibration names column {name!r}, which no trial has"
+                f"{did_you_mean(name, map(str, table.columns))}; there are: {', '.join(map(str, table.columns))}."
+            )
+    if rows.empty or not (rows["status"] == "finished").any():
+        wanted = ", ".join(f"{name} = {value!r}" for name, value in calibration.where.items())
+        raise AnalysisError(f"No calibration trial has finished ({wanted}). Add its settings to the study and run it.")
+
+
+def _require_same(rows: pd.DataFrame, own: pd.DataFrame) -> None:
+    """Raise unless calibration and claim were trained alike, as far as the table tells."""
+    for name in _SAME:
+        if name in rows.columns:
+            there, here = set(rows[name].dropna()), set(own[name].dropna())
+            if there != here:
+                shown = [", ".join(sorted(map(str, values))[:8]) or "none" for values in (there, here)]
+                raise AnalysisError(
+                    f"The calibration was trained with {name} {shown[0]} and the claim's trials with {shown[1]}, so "
+                    "its gap is not theirs. Train both alike."
+                )
+
+
+def _infimum(calibration: Calibration, size: str, rows: pd.DataFrame) -> pd.Series:
+    """Return the known infimum of every row, positive wherever the trial finished."""
+    if calibration.infimum_column is None:
+        constant, exponent = calibration.infimum_constant, calibration.infimum_exponent
+        assert constant is not None
+        assert exponent is not None
+        return constant * rows[size].astype("float64") ** -exponent
+    name = calibration.infimum_column
+    if name not in rows.columns:
+        raise AnalysisError(
+            f"The calibration's infimum is column {name!r}, which no trial has"
+            f"{did_you_mean(name, map(str, rows.columns))}; there are: {', '.join(map(str, rows.columns))}."
+        )
+    values = pd.to_numeric(rows[name], errors="coerce").astype("float64")
+    wrong = values[(rows["status"] == "finished") & ~(values > 0)]
+    if not wrong.empty:
+        raise AnalysisError(
+            f"The calibration's infimum {name!r} is {wrong.iloc[0]:g} in a finished trial; allowed: positive numbers. "
+            "Calibrate on a target that no network of the sizes tried represents exactly."
+        )
+    return values
+
+
+def _notes(envelope: Envelope, own_sizes: pd.Series) -> tuple[str, ...]:
+    notes = []
+    low, high = float(own_sizes.min()), float(own_sizes.max())
+    if envelope.sizes[0] > low or envelope.sizes[-1] < high:
+        notes.append(
+            f"the calibration covers N = {envelope.sizes[0]:g} to {envelope.sizes[-1]:g} only, the claim's trials "
+            f"{low:g} to {high:g}: its slope is extrapolated"
+        )
+    if min(envelope.values) < 1:
+        notes.append(
+            f"a calibration trial's error is {min(envelope.values):.3g} times the infimum: what was found of it is a "
+            "lower bound"
+        )
+    return tuple(notes)

@@ -1,0 +1,1 @@
+"""Curves through any data: models, fits, model choice, predictions."""

@@ -1,0 +1,1 @@
+"""Claims against data: one judge for each kind of claim, and the record of a verdict."""

@@ -1,0 +1,121 @@
+"""Trials side by side: complete seeds, equal budgets, best values per seed, and sizes that methods share.
+
+The same seed had the same data in every setting, so methods are compared seed by seed wherever they can be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from analysis.exponents.curves import Floats
+from analysis.exponents.envelope import SPENT, target_key
+from hyperscale.claims import Ceiling, Claim, Convergence, WidthExponent
+
+# What predicting 0 everywhere would score, by metric.
+BASELINES = {"sup_error": "zero_sup_error", "rmse": "zero_rmse", "test_loss": "zero_loss"}
+
+
+def is_size(column: str) -> bool:
+    """Whether a column counts parameters, so that methods are compared by interpolation in its logarithm."""
+    return column.startswith("num_params")
+
+
+def complete_seeds(table: pd.DataFrame, claim: Claim, column: str) -> tuple[pd.DataFrame, int]:
+    """Return the trials spent on seeds that miss none, and the number of other seeds."""
+    rows = table[table["method"].isin(claim.methods) & table[column].notna()]
+    rows = rows.assign(_target=target_key(rows))
+    spent = rows[rows["status"].isin(SPENT)]
+    counts = spent.groupby(["seed", "method"]).size().unstack("method")
+    counts = counts.reindex(columns=list(claim.methods)).fillna(0)
+    complete = counts.index[(counts == counts.max(axis=0)).all(axis=1)]
+    num_left_out = rows["seed"].nunique() - len(complete)
+    # Where no seed is complete, all are used: the budget check then has the last word.
+    return (spent, 0) if complete.empty else (spent[spent["seed"].isin(complete)], num_left_out)
+
+
+def unequal_budget(rows: pd.DataFrame, column: str) -> str:
+    """Return an empty text where each method had equally many trials at each value, else who had how many."""
+    counts = rows.groupby(["method", column]).size()
+    if counts.nunique() <= 1:
+        return ""
+    least, most = (counts[counts == end].reset_index().iloc[0] for end in (counts.min(), counts.max()))
+    texts = [f"{int(r.iloc[2])} of {r['method']} at {column} = {r[column]}" for r in (least, most)]
+    return f"unequal numbers of trials: {texts[0]}, but {texts[1]}"
+
+
+def best_values(rows: pd.DataFrame, method: str, metric: str, column: str, *, smallest: bool) -> pd.DataFrame:
+    """Return the metric, ``[target and seed, value of column]``, over learning rates: smallest, or mean."""
+    chosen = rows[(rows["method"] == method) & (rows["status"] == "finished") & rows[metric].notna()]
+    chosen = chosen.assign(_value=chosen[metric].astype("float64"))
+    grouped = chosen.groupby(["_target", "seed", column])["_value"]
+    return (grouped.min() if smallest else grouped.mean()).unstack(column)
+
+
+def gaps_between(lows: pd.DataFrame, highs: pd.DataFrame, *, interpolate: bool, logs: bool) -> pd.DataFrame:
+    """Return lower less higher, of logs if ``logs``: ``[target and seed, value]``, where both are known."""
+    units = lows.index.intersection(highs.index)
+    first, second = lows.loc[units], highs.loc[units]
+    if logs:
+        first, second = first.transform(np.log), second.transform(np.log)
+    if interpolate and units.size:
+        values = common_sizes(lows.columns.to_numpy(np.float64), highs.columns.to_numpy(np.float64))
+        first, second = _interpolated(first, values), _interpolated(second, values)
+    gaps = first.sub(second)[first.columns.intersection(second.columns)]
+    return gaps.dropna(axis=0, how="all").dropna(axis=1, how="all")
+
+
+def common_sizes(first: Floats, second: Floats) -> list[float]:
+    """Return the sizes of both methods, each ``[sizes]``, that lie inside the range that both cover."""
+    low, high = max(first.min(), second.min()), min(first.max(), second.max())
+    return [float(n) for n in np.union1d(first, second) if low <= n <= high]
+
+
+def _interpolated(frame: pd.DataFrame, sizes: list[float]) -> pd.DataFrame:
+    """Interpolate each row linearly in log size; nothing is invented outside a row's own range."""
+    known, wanted = np.log(frame.columns.to_numpy(dtype=np.float64)), np.log(sizes)
+    rows: list[Floats] = []
+    for row in frame.to_numpy():
+        seen = np.isfinite(row)
+        rows.append(
+            np.interp(wanted, known[seen], row[seen], left=np.nan, right=np.nan)
+            if seen.any()
+            else np.full(len(wanted), np.nan)
+        )
+    return pd.DataFrame(rows, index=frame.index, columns=sizes)
+
+
+def no_better_than_zero(claim: Claim, rows: pd.DataFrame, best: Iterable[pd.DataFrame]) -> str:
+    """Return an empty text, or that the methods' typical trials are no better than predicting 0."""
+    baseline = BASELINES.get(claim.metric)
+    if baseline is None or baseline not in rows.columns or rows[baseline].isna().all():
+        return ""
+    zero = float(rows[baseline].median())
+    if all(float(np.nanmedian(frame.to_numpy())) < 0.9 * zero for frame in best):
+        return ""
+    return (
+        f"the trained networks of at least one method typically err no less than 0.9 of what predicting 0 does "
+        f"({zero:.3g}): there is nothing to order yet. Train longer, or with other learning rates."
+    )
+
+
+def left_out_note(num_left_out: int) -> tuple[str, ...]:
+    """Return no note, or one that says how many seeds were left out."""
+    if not num_left_out:
+        return ()
+    return (f"{num_left_out} seed{'s' if num_left_out > 1 else ''} with trials still missing left out.",)
+
+
+def selected_draws(table: pd.DataFrame, claim: Convergence | WidthExponent | Ceiling) -> tuple[pd.DataFrame, int]:
+    """Return the finished trials that a claim about draws speaks of, and how many had a number missing or infinite.
+
+    Left out with them are trials in which a column of the claim, the metric among them, has no finite value.
+    """
+    rows = table[(table["method"] == claim.methods[0]) & (table["status"] == "finished")]
+    for name, value in claim.selection.items():
+        rows = rows[rows[name] == value]
+    numbers = [name for name in claim.columns if name not in claim.selection]
+    finite = np.isfinite(rows[numbers].astype("float64").to_numpy(np.float64, na_value=np.nan)).all(axis=1)
+    return rows[finite], int((~finite).sum())

@@ -1,0 +1,1 @@
+"""Power before a study runs: simulated studies, judged by the rules of verdicts."""
