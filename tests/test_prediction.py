@@ -86,7 +86,7 @@ def test_interval_widens_with_distance_and_says_the_extrapolation_error() -> Non
     prediction = predict_with_interval(average, [512, 1024, 2048, 8192])
     widths = np.log(prediction.high / prediction.low)
     assert (np.diff(widths) > 0).all()
-    assert "Extrapolation error" in prediction.extrapolation
+    assert "backtests the largest sizes were predicted" in prediction.extrapolation
     measured = 100 * math.sqrt(float((average.errors**2).mean()))
     assert f"{measured:.2g} %" in prediction.extrapolation
 

@@ -104,9 +104,9 @@ def _average_variance(average: ModelAverage, sizes: Floats) -> tuple[Floats, Flo
     growth = np.maximum(np.log2(sizes / average.largest) / typical, 1.0)
     beyond = beyond + excess * growth**2
     words = (
-        f"Extrapolation error: in {average.num_cuts} backtests the largest sizes were predicted with a root mean "
-        f"square error of {100 * math.sqrt(measured):.2g} %, {typical:.2g} octaves ahead on average; further out the "
-        "interval widens in proportion to the octaves."
+        f"In {average.num_cuts} backtests the largest sizes were predicted with a root mean square error of "
+        f"{100 * math.sqrt(measured):.2g} %, {typical:.2g} octave{'' if f'{typical:.2g}' == '1' else 's'} ahead on "
+        "average; further out the interval widens in proportion to the octaves."
     )
     return scatter + beyond, combined_freedom(scatter, beyond, average), words
 
