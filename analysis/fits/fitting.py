@@ -51,7 +51,7 @@ MODELS: Mapping[str, CurveModel] = {
         Chinchilla(),
     )
 }
-_FIRST_STEPS, _NEAR = 60, 1.2
+_FIRST_STEPS, _NEAR = 60, 5.0
 _EXACT = 1e-11
 """A scale of log residuals below this is rounding: the data lie on the curve."""
 
@@ -247,7 +247,7 @@ def _solve(
             starts, best, _ = minimise(robust, starts, max_steps=_FIRST_STEPS)
     problem = problem_of(model, sample, response, Loss(kind=loss.kind, delta=delta), len(starts))
     theta, best, _ = minimise(problem, starts, max_steps=_FIRST_STEPS)
-    # What is far behind after so many steps lies in another valley: it is counted as not agreeing, and left there.
+    # What is five times behind after so many steps is left there, and counted as not agreeing.
     near = np.flatnonzero(best <= _NEAR * best.min() + _EXACT**2 * len(response))
     if near.size:
         theta[near], best[near], _ = minimise(problem.take(near), theta[near])
