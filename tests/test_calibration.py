@@ -172,6 +172,22 @@ def test_what_a_calibration_cannot_see_is_noted() -> None:
     assert any("lower bound" in note for note in measure_gap(claim("upper"), halved).notes)
 
 
+def test_an_infimum_far_above_the_errors_is_refused() -> None:
+    """Trained errors a tenth of the stated infimum mean that it is not the infimum; no gap is read off them."""
+    table = study(1.0)
+    with pytest.raises(AnalysisError, match=r"times the infimum that is given.*Correct the infimum"):
+        measure_gap(claim("upper"), table.assign(sup_error=table["sup_error"] / 10))
+
+
+def test_no_method_is_judged_on_a_calibration_target() -> None:
+    """Another method's trials on the calibration's target leave the study with those of the claim's own method."""
+    table = study(1.0)
+    other = table.assign(method="Other")
+    kept = without_calibration(pd.concat([table, other], ignore_index=True), [claim("upper")])
+    assert set(kept["target"]) == {"Sobolev"}
+    assert set(kept["method"]) == {*table["method"], "Other"}
+
+
 def test_widening_and_carrying() -> None:
     """The upper end rises by the gap's upper limit, never falls; carried slopes add, and so do variances."""
     interval = SlopeIntervals(*map(np.array, ([1.0, 1.0], [0.1, 0.1], [0.8, 0.8], [1.2, 1.2])))

@@ -199,6 +199,32 @@ def test_bends_that_the_data_do_not_show_are_not_claimed(name: str) -> None:
     assert all(fit.remedy for fit in statuses if fit.status is not FitStatus.CONVERGED)
 
 
+@pytest.mark.parametrize("model", ["exponential", "root_exponential", "log_corrected"])
+def test_residuals_with_a_curve_of_their_own_are_a_misfit(model: str) -> None:
+    """A form that is plainly wrong is not called converged, however well its own optimum is found."""
+    y = (0.05 + SIZES**-0.6) * noise(len(SIZES), 0.02, 4)
+    if model == "log_corrected":
+        y = y * (1 + (SIZES / 100) ** 4) ** 0.1
+    fit = fit_curve(SIZES, y, model=model)
+    assert fit.status is FitStatus.MISFIT
+    assert "residuals follow a curve" in fit.remedy
+
+
+def test_one_outlying_point_is_no_second_power() -> None:
+    """A last point three times too high fits a rising power of its own, and that is not identified."""
+    y = SIZES**-0.3 * noise(len(SIZES), 0.02, 4)
+    y[-1] *= 3
+    fit = fit_curve(SIZES, y, model="two_powers", loss=Loss(kind="log-least-squares"))
+    assert fit.status is FitStatus.NOT_IDENTIFIED
+
+
+def test_constants_have_positive_intervals() -> None:
+    """However unsure a constant is, its interval is one of positive numbers; an exponent's may contain zero."""
+    fit = fit_curve(SIZES[:6], SIZES[:6] ** -0.1 * noise(6, 0.5, 3))
+    assert 0 < fit.parameters["c"].interval[0] < fit.parameters["c"].estimate
+    assert fit.exponent.interval[0] < 0
+
+
 def test_a_break_at_the_end_of_the_data_is_not_identified() -> None:
     """One size beyond the break cannot fix it."""
     y = SIZES**-0.3 * (1 + (SIZES / 3000) ** 4) ** -0.2 * noise(len(SIZES), 0.01, 2)

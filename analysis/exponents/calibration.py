@@ -25,6 +25,8 @@ from hyperscale.errors import AnalysisError, did_you_mean
 
 GAP_COLUMN = "trained_over_infimum"
 MIN_GAP_SIZES = 3
+LEAST_RATIO = 0.4
+"""What is found on a grid is a lower bound on the largest error, but not by this much: then the infimum is wrong."""
 _SAME = ("optimizer", "lr", "schedule", "steps", "batch", "precision", "seed")
 """What a calibration must share with the trials it speaks for, as far as the table has these columns."""
 
@@ -77,23 +79,30 @@ def carried(
 
 
 def calibration_rows(claim: ScalingRate, table: pd.DataFrame) -> pd.Series:
-    """Return a boolean per row: whether it is a calibration trial of the claim (never, where a column is missing)."""
-    if claim.calibration is None or "method" not in table.columns:
+    """Return a boolean per row: whether it is a calibration trial of the claim's own method."""
+    chosen = _calibration_target(claim, table)
+    if "method" not in table.columns:
+        return chosen
+    return chosen & (table["method"] == claim.methods[0]).fillna(False).astype(bool)
+
+
+def _calibration_target(claim: ScalingRate, table: pd.DataFrame) -> pd.Series:
+    """Return a boolean per row: whether its target is that of the calibration (never, where a column is missing)."""
+    where = {} if claim.calibration is None else claim.calibration.where
+    if not where or any(name not in table.columns for name in where):
         return pd.Series(False, index=table.index)
-    chosen = (table["method"] == claim.methods[0]).fillna(False).astype(bool)
-    for name, value in claim.calibration.where.items():
-        if name not in table.columns:
-            return pd.Series(False, index=table.index)
+    chosen = pd.Series(True, index=table.index)
+    for name, value in where.items():
         chosen &= (table[name] == value).fillna(False).astype(bool)
     return chosen
 
 
 def without_calibration(table: pd.DataFrame, claims: Iterable[object]) -> pd.DataFrame:
-    """Return the table without any claim's calibration trials, whose target is not the study's."""
+    """Return the table without trials on any claim's calibration target, by any method: it is not the study's."""
     kept = pd.Series(True, index=table.index)
     for claim in claims:
         if isinstance(claim, ScalingRate):
-            kept &= ~calibration_rows(claim, table)
+            kept &= ~_calibration_target(claim, table)
     return table[kept]
 
 
@@ -119,6 +128,12 @@ def measure_gap(claim: ScalingRate, table: pd.DataFrame, *, level: float = LEVEL
     _require_same(rows, own)
     infimum = _infimum(calibration, claim.size, rows)
     ratios = rows.assign(**{GAP_COLUMN: rows[claim.metric].astype("float64") / infimum})
+    least = float(ratios.loc[ratios["status"] == "finished", GAP_COLUMN].min())
+    if least < LEAST_RATIO:
+        raise AnalysisError(
+            f"A calibration trial errs {least:.3g} times the infimum that is given, and no network errs less than "
+            "the infimum. Correct the infimum, or look for the largest error on a finer grid."
+        )
     envelope = build_envelope(ratios, method=claim.methods[0], metric=GAP_COLUMN, size=claim.size)
     if len(envelope.points) < MIN_GAP_SIZES or min(envelope.values, default=0) <= 0:
         raise AnalysisError(

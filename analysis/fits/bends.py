@@ -82,14 +82,21 @@ class PowerTerms(CurveModel):
             columns += _natural_breaks(term, part, exponent, sample)
         return np.stack(columns, axis=1)
 
+    def _split(self, theta: Floats) -> list[Floats]:
+        """Return each term's own parameters."""
+        return np.split(theta, np.cumsum([term.num_parameters for term in self.terms])[:-1])
+
+    def shares(self, theta: Floats, sample: Sample) -> Floats:
+        """Return what part of y each term of one fit makes at each point, ``[terms, points]``."""
+        parts = zip(self.terms, self._split(theta), strict=True)
+        values = np.stack([_expand_term(term, part[None], sample)[0][0] for term, part in parts])
+        found: Floats = softmax(values, axis=0)
+        return found
+
     def bound_hit(self, theta: Floats, sample: Sample) -> str:
         """Return whether a term has vanished from the data's window, or a break lies at its bound."""
-        parts = np.split(theta, np.cumsum([term.num_parameters for term in self.terms])[:-1])
-        values = np.stack(
-            [_expand_term(term, part[None], sample)[0][0] for term, part in zip(self.terms, parts, strict=True)]
-        )
-        shares = softmax(values, axis=0).max(axis=1)
-        for term, share in zip(self.terms, shares, strict=True):
+        parts = self._split(theta)
+        for term, share in zip(self.terms, self.shares(theta, sample).max(axis=1), strict=True):
             if share < 1e-4:
                 what = "the floor" if not term.power else "one of the powers"
                 return f"{what} vanishes: no data point owes it more than 0.01 %. Use the model without it."
@@ -244,6 +251,7 @@ class TwoPowers(PowerTerms):
 
     name, formula = "two_powers", "y = a x^-s + b x^-r, s < r"
     parameters = ("a", "s", "b", "r")
+    positive = ("a", "b")
     exponent = "s"
     terms = (Term(), Term())
 

@@ -53,6 +53,7 @@ class TwoTerms(CurveModel):
 
     name, formula = "two_terms", "x = a y^(-1/s) + b y^(-1/r), s < r"
     parameters = ("a", "s", "b", "r")
+    positive = ("a", "b")
     exponent = "s"
 
     def expand(self, theta: Floats, sample: Sample) -> Expansion:

@@ -322,6 +322,10 @@ def _estimates(
         errors = np.sqrt(np.maximum(np.diagonal(propagated(model, theta, covariance, sample)), 0.0))
         quantile = float(stats.t.ppf(0.5 + LEVEL / 2, counts.shape[1] - len(theta)))
         lows, highs = values - quantile * errors, values + quantile * errors
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            factors = np.exp(np.minimum(quantile * errors / np.abs(values), 700.0))
+            inside = np.isin(model.parameters, model.positive) & np.isfinite(factors) & (values > 0)
+            lows, highs = np.where(inside, values / factors, lows), np.where(inside, values * factors, highs)
     return {
         name: Estimate(estimate=float(value), standard_error=float(spread), interval=(float(low), float(high)))
         for name, value, spread, low, high in zip(model.parameters, values, errors, lows, highs, strict=True)
@@ -331,7 +335,9 @@ def _estimates(
 def propagated(model: CurveModel, theta: Floats, covariance: Floats, sample: Sample) -> Floats:
     """Return the covariance of the formula's parameters, by the delta method with central differences."""
     steps = 1e-5 * np.maximum(np.abs(theta), 1.0) * np.eye(len(theta))
-    ahead, behind = model.natural(theta + steps, sample), model.natural(theta - steps, sample)
-    slopes = (ahead - behind) / (2 * np.diagonal(steps)[:, None])
-    found: Floats = slopes.T @ covariance @ slopes
+    # Parameters that ran away leave the floats' range: their errors are infinite, and unknown in JSON.
+    with np.errstate(over="ignore", invalid="ignore"):
+        ahead, behind = model.natural(theta + steps, sample), model.natural(theta - steps, sample)
+        slopes = (ahead - behind) / (2 * np.diagonal(steps)[:, None])
+        found: Floats = slopes.T @ covariance @ slopes
     return found

@@ -12,6 +12,11 @@ from analysis.fits.bends import PowerTerms, Term
 from analysis.fits.losses import robust_scale
 from analysis.fits.models import CurveModel, Floats, Power, Sample, solve_linear
 
+MIN_BESIDE = 3
+"""A break needs this many points on either side, and a power of its own as many that it shapes."""
+TRIFLE = 0.02
+"""A curve of the residuals smaller than this (log units, root mean square) is no misfit."""
+_DEGREE = 5
 BEND = 0.1
 """Halves of the data whose exponents differ by more than this part of the whole's do not share a power law."""
 
@@ -34,11 +39,33 @@ def judge(
     unneeded = _unneeded_bend(model, theta, sample, response)
     if unneeded:
         return FitStatus.NOT_IDENTIFIED, unneeded
-    if isinstance(model, Power):
-        bent = describe_bend(sample, response)
-        if bent:
-            return FitStatus.MISFIT, bent
-    return FitStatus.CONVERGED, ""
+    straight = isinstance(model, Power)
+    bent = describe_bend(sample, response) if straight else _curved_residuals(model, theta, sample, response)
+    return (FitStatus.MISFIT, bent) if bent else (FitStatus.CONVERGED, "")
+
+
+def _curved_residuals(model: CurveModel, theta: Floats, sample: Sample, response: Floats) -> str:
+    """Return that the residuals follow a curve of their own, or an empty text.
+
+    A polynomial of degree 5 in log x through the residuals must explain most of them (60 %), by more than chance (F test at 0.1 %), and
+    be no trifle: 2 % of y, root mean square.
+    """
+    t, n = sample.logs[:, 0], len(response)
+    if model.num_inputs > 1 or n < 8:
+        return ""
+    residuals = response - model.expand(theta[None], sample).value[0]
+    powers = np.vander(t / max(float(np.abs(t).max()), 1e-300), _DEGREE + 1)
+    curve = powers @ np.linalg.lstsq(powers, residuals, rcond=None)[0]
+    explained, rest = float(curve @ curve), float(((residuals - curve) ** 2).sum())
+    if explained < 0.6 * float(residuals @ residuals) or explained < n * TRIFLE**2:
+        return ""
+    num = _DEGREE + 1
+    if explained / num <= float(stats.f.ppf(0.999, num, n - num)) * rest / (n - num):
+        return ""
+    return (
+        "the data are not of this form: the residuals follow a curve of their own, "
+        f"{100 * math.sqrt(explained / n):.2g} % of y in size. Use --model auto, or look at the figure."
+    )
 
 
 def _loose_direction(model: CurveModel, theta: Floats, sample: Sample) -> str:
@@ -64,10 +91,13 @@ def _unneeded_bend(model: CurveModel, theta: Floats, sample: Sample, response: F
             for raw in part[1 + term.power :].reshape(-1, 3)[:, 1]:
                 place = low + (high - low) / (1 + math.exp(-float(raw)))
                 beside = min(int((t < place).sum()), int((t > place).sum()))
-                if beside < 3:
+                if beside < MIN_BESIDE:
                     return (
                         f"a break has {beside} points on one side: add sizes there, or use a model with fewer breaks."
                     )
+        thin = _thinnest_power(model, theta, sample, response)
+        if thin < MIN_BESIDE:
+            return f"one of its powers rests on {thin} points: add sizes there, or use --model power."
     n = len(response)
     bent = response - model.expand(theta[None], sample).value[0]
     straight = solve_linear(Power().basis(sample)[None], response)[1][0]
@@ -80,6 +110,16 @@ def _unneeded_bend(model: CurveModel, theta: Floats, sample: Sample, response: F
             "Add smaller or larger sizes, or use --model power."
         )
     return ""
+
+
+def _thinnest_power(model: PowerTerms, theta: Floats, sample: Sample, response: Floats) -> int:
+    """Return the fewest points at which any power that has a rival stands out of the scatter (or makes a tenth)."""
+    powers = [k for k, term in enumerate(model.terms) if term.power]
+    if len(powers) < 2:
+        return MIN_BESIDE
+    shares = model.shares(theta, sample)
+    scatter = float(robust_scale(response - model.expand(theta[None], sample).value[0]))
+    return min(int((shares[k] > min(0.1, 5 * scatter + 1e-9)).sum()) for k in powers)
 
 
 def _with_breaks(model: PowerTerms, theta: Floats) -> list[tuple[Term, Floats]]:

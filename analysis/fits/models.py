@@ -80,7 +80,8 @@ class CurveModel(ABC):
     num_inputs: ClassVar[int] = 1
     exponent: ClassVar[str | None] = None
     """The parameter that says how fast y falls with x in the end, None where no power does."""
-    extrapolates_as_power: ClassVar[bool] = True
+    positive: ClassVar[tuple[str, ...]] = ("c", "e", "a", "d", "d1", "d2", "w", "w1", "w2", "E", "A", "B")
+    """The parameters that cannot be negative: their intervals are taken in logs."""
 
     @property
     def num_parameters(self) -> int:
@@ -200,7 +201,6 @@ class RootExponential(LogLinear):
 
     name, formula = "root_exponential", "y = c exp(-b sqrt(x))"
     parameters = ("c", "b")
-    extrapolates_as_power = False
     power: ClassVar[float] = 0.5
 
     def basis(self, sample: Sample) -> Floats:

@@ -39,7 +39,10 @@ def standard_errors(values: Floats, counts: Floats) -> Floats:
     num_resamples, num_points = counts.shape
     if num_resamples < 4 * num_points:
         return values.std(axis=0, ddof=1)
-    scale = np.maximum(values.std(axis=0), 1e-300)
+    with np.errstate(over="ignore", invalid="ignore"):
+        scale = np.maximum(values.std(axis=0), 1e-300)
+    if not np.isfinite(scale).all():
+        return scale
     centred = (values - values.mean(axis=0)) / scale
     design = counts - counts.mean(axis=0)
     linear = np.linalg.lstsq(design, centred, rcond=1e-10)[0]
@@ -47,5 +50,6 @@ def standard_errors(values: Floats, counts: Floats) -> Floats:
     known = ((linear - linear.mean(axis=0)) ** 2).sum(axis=0)
     # Fitted coefficients carry noise of their own, which inflates the known part by rest (n - 1) / resamples.
     variance = np.maximum(known - rest * (num_points - 1) / num_resamples, 0.0) + rest
-    found: Floats = scale * np.sqrt(variance)
+    with np.errstate(over="ignore"):
+        found: Floats = scale * np.sqrt(variance)
     return found
