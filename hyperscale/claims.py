@@ -37,11 +37,18 @@ def is_error(metric: str) -> bool:
     return any(word in metric.lower() for word in _ERROR_WORDS)
 
 
+def _require_two(kind: str, field_name: str, first: str | type, second: str | type) -> None:
+    """Raise `StudyError` where a claim compares a method with itself."""
+    if first == second:
+        raise StudyError(f"{kind}.{field_name}: both methods are {first!r}; allowed: two different methods.")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Calibration:
     """Trials that measure the optimisation gap of a rate: same method, sizes and optimiser, target of known infimum.
 
-    ``where`` gives the columns that tell these trials from the claim's own, such as ``{"target": "Square"}``. The
+    ``where`` gives the setting columns that tell these trials from the claim's own, such as ``{"target": "Square"}``
+    for settings on a target class of yours named Square (none of known infimum ships with the library yet). The
     infimum is a column of the table (``infimum_column``), or ``infimum_constant * N ** -infimum_exponent``. The
     trials are left out of the claim's own envelope.
     """
@@ -99,6 +106,11 @@ class ScalingRate:
         object.__setattr__(self, "method", method_name(self.method))
         check_choice("ScalingRate.bound", self.bound, ("upper", "lower", "match"))
         check_number("ScalingRate.exponent", self.exponent, above=0)
+        if self.calibration is not None and not isinstance(self.calibration, Calibration):
+            raise StudyError(
+                f"ScalingRate.calibration is {self.calibration!r}; allowed: None, or "
+                "Calibration(where={...}, infimum_constant=..., infimum_exponent=...)."
+            )
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -133,6 +145,7 @@ class Ordering:
         """Normalise the methods to their names."""
         object.__setattr__(self, "lower", method_name(self.lower))
         object.__setattr__(self, "higher", method_name(self.higher))
+        _require_two("Ordering", "lower", self.lower, self.higher)
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -209,6 +222,7 @@ class Separation(Cited):
         """Normalise the methods to their names and check that the exponents differ in the right direction."""
         object.__setattr__(self, "faster", method_name(self.faster))
         object.__setattr__(self, "slower", method_name(self.slower))
+        _require_two("Separation", "faster", self.faster, self.slower)
         check_number("Separation.slower_exponent", self.slower_exponent, above=0)
         check_number("Separation.faster_exponent", self.faster_exponent, above=self.slower_exponent)
 
@@ -253,6 +267,7 @@ class Factor(Cited):
         """Normalise the methods to their names and check the factor."""
         object.__setattr__(self, "method", method_name(self.method))
         object.__setattr__(self, "reference", method_name(self.reference))
+        _require_two("Factor", "method", self.method, self.reference)
         check_number("Factor.factor", self.factor, above=0)
 
     @property

@@ -251,7 +251,8 @@ def report(studies: tuple[Path, ...], store_folder: Path, as_json: bool, **optio
     if as_json:
         _print_json(written.data)
     else:
-        verdicts = [(v.verdict, v.claim, v.reason) for v in written.verdicts]
+        sentences = [verdict["evidence"]["sentence"] for verdict in written.data["verdicts"]]
+        verdicts = [(v.verdict, v.claim, v.reason, s) for v, s in zip(written.verdicts, sentences, strict=True)]
         print_verdicts(verdicts, written.data["troubles"], written.html)
 
 

@@ -284,15 +284,18 @@ def print_status(headline: str, data: dict[str, Any]) -> None:
         )
 
 
-def print_verdicts(verdicts: Sequence[tuple[str, str, str]], troubles: Sequence[Mapping[str, Any]], page: Path) -> None:
-    """Print every verdict with its claim and reason, what did not finish, and where the report lies."""
+def print_verdicts(
+    verdicts: Sequence[tuple[str, str, str, str]], troubles: Sequence[Mapping[str, Any]], page: Path
+) -> None:
+    """Print every verdict with its claim, what was found and why, what did not finish, and where the report lies."""
     console = standard_output()
     for trouble in troubles:
         text = f"{trouble['count']} trials {str(trouble['status']).replace('_', ' ')}: {trouble['reason']}"
         console.print(f"[yellow]{escaped(text)}[/yellow]", highlight=False)
-    for verdict, claim, reason in verdicts:
+    for verdict, claim, reason, found in verdicts:
         console.print(f"[bold]{escaped(verdict)}[/bold]: {escaped(claim)}", highlight=False)
-        lines = textwrap.wrap(reason, width=min(console.width, 110) - 4)
+        width = min(console.width, 110) - 4
+        lines = [*textwrap.wrap(found, width=width), *textwrap.wrap(reason[:1].upper() + reason[1:], width=width)]
         console.print("\n".join(f"    {escaped(line)}" for line in lines) + "\n", highlight=False)
     console.print(f"Report: {page}", highlight=False, soft_wrap=True)
 

@@ -103,6 +103,8 @@ def power_lines(claim: Mapping[str, Any], target: float) -> list[Text | Table]:
 
 def _spent(claim: Mapping[str, Any]) -> str:
     """Return the sizes and seeds of the study as it is."""
+    if not claim["sizes"]:
+        return "not simulated"
     seeds = f"{claim['seeds']} seed{'' if claim['seeds'] == 1 else 's'}"
     if claim["octaves"] is None:
         return f"{claim['sizes']} values, {seeds}"
@@ -110,12 +112,13 @@ def _spent(claim: Mapping[str, Any]) -> str:
 
 
 def _chance(claim: Mapping[str, Any], target: float) -> Text:
-    chance = 0.0 if claim["obstacle"] else claim["chance"]
+    if claim["obstacle"] or claim["chance"] is None:
+        return Text("–", style="dim")
+    chance = claim["chance"]
     colour = "green" if chance >= target else "yellow" if chance >= 0.5 else "red"
     full = round(_BAR * chance)
     text = Text(percent(chance), style=f"bold {colour}")
-    if not claim["obstacle"]:
-        text.append(f" ± {max(0.1, 100 * claim['standard_error']):.1f}", style="not bold dim")
+    text.append(f" ± {max(0.1, 100 * claim['standard_error']):.1f}", style="not bold dim")
     return text.append("\n" + "━" * full, style=colour).append("─" * (_BAR - full), style="not bold dim")
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from hyperscale.claims import Claim
+from hyperscale.claims import Calibration, Claim, ScalingRate
 from hyperscale.errors import HyperscaleError, StudyError, check_choice, did_you_mean
 from hyperscale.settings.setting import Setting
 from hyperscale.trial import Trial
@@ -158,6 +158,29 @@ def _check_claim(study: Study, claim: object, columns: Mapping[str, Sequence[tup
                         f"{place} refers to column {name!r}, which {method} does not have"
                         f"{did_you_mean(name, allowed)}; allowed: {', '.join(allowed)}."
                     )
+    if isinstance(claim, ScalingRate) and claim.calibration is not None:
+        _check_calibration(study, place, claim.methods[0], claim.calibration)
+
+
+def _check_calibration(study: Study, place: str, method: str, calibration: Calibration) -> None:
+    """Raise unless the calibration picks some of the method's settings, not all, by columns that they have."""
+    columns = [setting.columns() for setting in study.settings if setting.method_name == method]
+    for name in calibration.where:
+        known = list(dict.fromkeys(key for row in columns for key in row))
+        if name not in known:
+            raise StudyError(
+                f"{place}: its calibration names column {name!r}, which no setting of {method} has"
+                f"{did_you_mean(name, known)}; allowed: {', '.join(known)}."
+            )
+    chosen = [row for row in columns if all(row.get(name) == value for name, value in calibration.where.items())]
+    wanted = ", ".join(f"{name} = {value!r}" for name, value in calibration.where.items())
+    if not chosen:
+        raise StudyError(f"{place}: its calibration picks no setting of {method} ({wanted}). Add such settings.")
+    if len(chosen) == len(columns):
+        raise StudyError(
+            f"{place}: its calibration picks every setting of {method} ({wanted}), which leaves none for the claim. "
+            "Add settings on the target that the claim is about."
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -87,7 +87,7 @@ def make_planner(store: Store, executor: Executor, max_pack: int | None, pack_me
 
     def on_probe(number: int, total: int) -> None:
         if number == 1:
-            console.print(f"Measuring {total} new programs on this device …", highlight=False)
+            console.print(f"Measuring {total} new program{'' if total == 1 else 's'} on this device …", highlight=False)
 
     return Planner(store.folder, executor, Limits(max_members=max_pack, memory_bytes=pack_memory), on_probe=on_probe)
 

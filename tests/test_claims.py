@@ -12,7 +12,18 @@ import pytest
 import hyperscale
 from analysis import theorems
 from analysis.reporting.report import write_report
-from hyperscale.claims import Ceiling, Claim, Convergence, Factor, Monotone, Separation, WidthExponent
+from hyperscale.claims import (
+    Calibration,
+    Ceiling,
+    Claim,
+    Convergence,
+    Factor,
+    Monotone,
+    Ordering,
+    ScalingRate,
+    Separation,
+    WidthExponent,
+)
 from hyperscale.errors import StudyError
 from hyperscale.study import Study, load_study
 from tests.test_report import finished, study_file
@@ -143,3 +154,30 @@ def test_every_kind_of_claim_reaches_the_report(tmp_path: Path) -> None:
     assert all(v["expectation"] for v in data["verdicts"])
     assert {curve["metric"] for curve in data["curves"]} == {"sup_error", "rmse"}
     assert "difference of exponents" in report.html.read_text()
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ({"metod": "M"}, r"its calibration names column 'metod'.*did you mean 'method'"),
+        ({"lr": 77}, r"its calibration picks no setting of Hypernetwork \(lr = 77\)"),
+        ({"method": "Hypernetwork"}, r"its calibration picks every setting of Hypernetwork"),
+    ],
+)
+def test_a_calibration_must_pick_some_settings(where: dict[str, object], words: str) -> None:
+    """A misspelt column, a value that no setting has, and one that leaves none for the claim are refused at once."""
+    study = study_file().study
+    calibration = Calibration(where=where, infimum_constant=1.0, infimum_exponent=1.0)
+    claim = ScalingRate(method="Hypernetwork", bound="upper", exponent=1.0, metric="rmse", calibration=calibration)
+    with pytest.raises(StudyError, match=words):
+        Study(name="s", settings=study.settings, seeds=range(2), metrics=("rmse",), claims=(claim,))
+
+
+def test_what_is_no_calibration_or_no_pair_is_refused() -> None:
+    """A number in a calibration's place, and a method compared with itself, are named where they are written."""
+    with pytest.raises(StudyError, match=r"ScalingRate\.calibration is 3; allowed: None, or Calibration"):
+        ScalingRate(method="M", bound="upper", exponent=1.0, calibration=3)
+    with pytest.raises(StudyError, match="both methods are 'M'"):
+        Separation(faster="M", slower="M", faster_exponent=1.0, slower_exponent=0.5)
+    with pytest.raises(StudyError, match="both methods are 'M'"):
+        Ordering(metric="rmse", lower="M", higher="M")

@@ -146,8 +146,8 @@ def test_calibration_trials_stay_out_of_curves_and_figures(tmp_path) -> None:
     file = study_file(claims=(rate,))
     report = write_report(file, [finished(trial) for trial in file.study.trials()], tmp_path)
     curves = {curve["method"]: curve["points"] for curve in strict(report.json)["curves"]}
-    assert {point["spent"] for point in curves["Hypernetwork"]} == {2}
-    assert {point["spent"] for point in curves["Embedding"]} == {4}
+    for method in ("Hypernetwork", "Embedding"):
+        assert {point["spent"] for point in curves[method]} == {2}
     assert report.data["finished"] == 40
 
 

@@ -113,6 +113,12 @@ def test_unknown_numbers_are_null() -> None:
     assert data["remedy"]
 
 
+def test_a_column_of_losses_holds_nothing_out() -> None:
+    """Numbers other than 0 and 1 in the column of --train are a mistake, not a reason to fit everything."""
+    with pytest.raises(AnalysisError, match=r"\(train\) holds .* and the like; allowed: 1 or true"):
+        fit_table(power_table(8), x="N", y="loss", train="loss")
+
+
 def test_a_prediction_beyond_all_numbers_is_null() -> None:
     """x^3.9 at 1e90 is no float: null in JSON, left out of the figure, and no warning."""
     found = fit_table(DAN_WOOD, x="x", y="y", model="power", predict=[1e90, 2.0])

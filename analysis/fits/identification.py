@@ -47,8 +47,8 @@ def judge(
 def _curved_residuals(model: CurveModel, theta: Floats, sample: Sample, response: Floats) -> str:
     """Return that the residuals follow a curve of their own, or an empty text.
 
-    A polynomial of degree 5 in log x through the residuals must explain most of them (60 %), by more than chance (F test at 0.1 %), and
-    be no trifle: 2 % of y, root mean square.
+    A polynomial of degree 5 in log x through the residuals must explain most of them (60 %), by more than chance (F
+    test at 0.1 %), and be no trifle: 2 % of y, root mean square.
     """
     t, n = sample.logs[:, 0], len(response)
     if model.num_inputs > 1 or n < 8:

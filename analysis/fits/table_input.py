@@ -192,7 +192,14 @@ def training_mask(rows: pd.DataFrame, column: str | None) -> np.ndarray[Any, np.
             f"The column {column!r} (train) is empty in {int(values.isna().sum())} of {len(rows)} rows; allowed: "
             "1 for rows to fit, 0 for rows to hold out."
         )
-    return np.asarray(values.to_numpy(dtype=np.float64) != 0)
+    numbers = values.to_numpy(dtype=np.float64)
+    others = numbers[(numbers != 0) & (numbers != 1)]
+    if others.size:
+        raise AnalysisError(
+            f"The column {column!r} (train) holds {others[0]:g} and the like; allowed: 1 or true for rows to fit, 0 or "
+            "false for rows to hold out."
+        )
+    return np.asarray(numbers != 0)
 
 
 def split_groups(rows: pd.DataFrame, columns: Sequence[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:

@@ -97,6 +97,8 @@ def check_monotone(claim: Monotone, table: pd.DataFrame) -> Verdict:
         return inconclusive(claim, Cause.UNDERPOWERED, text)
     per_seed = taus.groupby(level="seed").mean()
     mean, interval = mean_interval(per_seed.to_numpy())
+    if interval is not None:  # Tau lies in [-1, 1], and a t-interval does not know.
+        interval = (max(interval[0], -1.0), min(interval[1], 1.0))
     verdict = _judge_direction(claim, interval, best.shape[1], len(per_seed))
     notes: tuple[str, ...] = ()
     if claim.each_step:

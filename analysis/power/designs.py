@@ -140,7 +140,11 @@ def study_design(
     seconds: list[float] = []
     if setting_seconds:
         for n in sizes:
-            known = [setting_seconds[s.digest()] for (s, _), v in zip(chosen, numbers, strict=True) if v == n]
+            digests = [s.digest() for (s, _), v in zip(chosen, numbers, strict=True) if v == n]
+            known = [setting_seconds[digest] for digest in digests if digest in setting_seconds]
+            if not known:  # A size that nobody has timed leaves no cost of the whole.
+                seconds = []
+                break
             seconds.append(sum(known) / len(known))
     return Design(
         sizes=tuple(sizes),

@@ -149,7 +149,7 @@ def describe_verdict(verdict: Verdict) -> str:
     envelope, fit = verdict.envelope, verdict.fit
     return (
         f"The best {verdict.methods[0]} networks' {envelope.metric.replace('_', ' ')} falls like "
-        f"N^-{verdict.estimate:.3g}{how_sure}, over {len(envelope.points)} sizes and {fit.octaves:.1f} octaves of N, "
+        f"N^{-verdict.estimate:.3g}{how_sure}, over {len(envelope.points)} sizes and {fit.octaves:.1f} octaves of N, "
         f"{envelope.num_seeds} seed{'s' if envelope.num_seeds != 1 else ''} at each size; "
         f"the theorem's exponent is {verdict.predicted:.3g}."
     )

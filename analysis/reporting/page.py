@@ -18,6 +18,8 @@ from hyperscale.study import StudyFile
 
 MAX_SETTING_ROWS = 240
 _POWER = re.compile(r"\^(?:\((-?[\w./ ]+)\)|(-?\d+(?:[./]\d+)?))")
+_SUBSCRIPT = re.compile(r"(?<![A-Za-z0-9_])([A-Za-zεδθφ])_([A-Za-z0-9])(?![A-Za-z0-9_])")
+_MINUS = re.compile(r"(?<![\w.>^-])-(?=\d)")
 _LOOKS = {
     "attained": "good",
     "supported": "good",
@@ -39,9 +41,10 @@ def number(value: Any) -> str:
 
 
 def powers(text: str) -> Markup:
-    """Return the text as HTML with ``N^-1`` set as a power."""
+    """Return the text as HTML with ``N^-1`` set as a power, ``N_g`` with a subscript, minus signs as such."""
     raised = _POWER.sub(lambda found: f"<sup>{found[1] or found[2]}</sup>", str(escape(text)))
-    return Markup(raised.replace("<sup>-", "<sup>−"))
+    lowered = _SUBSCRIPT.sub(r"\1<sub>\2</sub>", _MINUS.sub("−", raised))
+    return Markup(lowered.replace("<sup>-", "<sup>−"))
 
 
 def split_remark(statement: str) -> tuple[str, str]:

@@ -118,5 +118,8 @@ def _evidence(study: Study, table: pd.DataFrame, verdicts: Sequence[Verdict]) ->
     """Return what stands behind each verdict, its power simulated with the scatter that the trials show."""
     own = without_calibration(table, study.claims)
     pilots = [pilot_envelopes(claim, own) for claim in study.claims]
-    powers = study_power(study, pilot=pilots) if len(table) else [None] * len(verdicts)
+    known = "wall_time_s" in table.columns and bool(table["wall_time_s"].notna().any())
+    means = table.groupby("setting_digest")["wall_time_s"].mean().dropna() if known else None
+    seconds = None if means is None else {str(digest): float(mean) for digest, mean in means.items()}
+    powers = study_power(study, pilot=pilots, setting_seconds=seconds) if len(table) else [None] * len(verdicts)
     return [gather_evidence(verdict, power) for verdict, power in zip(verdicts, powers, strict=True)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from analysis.reporting.document import Cell, Column, Document
 from analysis.reporting.evidence_sections import evidence_sections
-from analysis.reporting.page import MAX_SETTING_ROWS, number
+from analysis.reporting.page import MAX_SETTING_ROWS, number, split_remark
 from analysis.reporting.palette import label, verdict_tone
 from analysis.reporting.report import Report
 from analysis.reporting.summary import describe, duration, partial_notice
@@ -137,7 +137,7 @@ def _add_claims(
         document.text(f"Claim {index}: {verdict['claim']}", "heading")
         if verdict.get("statement"):
             source = f"{verdict['theorem']}: " if verdict.get("theorem") else ""
-            document.markup(f"{coloured(source)}{marked(verdict['statement'])}")
+            document.markup(f"{coloured(source)}{marked(split_remark(verdict['statement'])[0])}")
         tone = verdict_tone(verdict["verdict"])
         word = f'<font color="{tone.ink}"><b>{marked(_sentence(verdict["verdict"]), "Text-Bold")}.</b></font>'
         document.markup(f"{word} {marked(_sentence(verdict['reason']))}")

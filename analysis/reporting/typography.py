@@ -24,7 +24,6 @@ _FONTS = {
     "Text-BoldItalic": "STIXGeneralBolIta", "Sans": "DejaVuSans", "Sans-Bold": "DejaVuSans-Bold",
     "Mono": "DejaVuSansMono",
 }  # fmt: skip
-_SUBSCRIPT = re.compile(r"(?<![A-Za-z0-9_])([A-Za-zεδθφ])_([A-Za-z0-9])(?![A-Za-z0-9_])")
 _MARKUP = re.compile(r"(<[^>]*>|&[#\w]+;)")
 
 
@@ -77,7 +76,7 @@ def marked(text: object, font: str = "Text") -> str:
     A sign that no font of ours has is shown as a white square rather than lost.
     """
     raised = str(powers(str(text))).replace("<sup>", '<super rise="33%" size="70%">').replace("</sup>", "</super>")
-    raised = _SUBSCRIPT.sub(r'\1<sub rise="14%" size="70%">\2</sub>', raised)
+    raised = raised.replace("<sub>", '<sub rise="14%" size="70%">')
     return "".join(part if _MARKUP.fullmatch(part) else covered(part, font) for part in _MARKUP.split(raised))
 
 

@@ -177,7 +177,7 @@ def embedding_rate_fixed(
         size="num_params_primary",
         theorem=f"Thm. 2, {PAPER}",
         statement=(
-            f"With an embedding of fixed dimension q needs N = Ω(ε^-{dim}): error ≥ c N^-{1 / dim:.3g}, "
+            f"With an embedding of fixed dimension, q needs N = Ω(ε^-{dim}): error ≥ c N^-{1 / dim:.3g}, "
             "whatever the size of e."
         ),
         conditions=(
