@@ -142,7 +142,7 @@ def test_the_default_model_follows_the_number_of_sizes() -> None:
 
 def test_an_average_is_what_is_predicted_scored_and_drawn() -> None:
     """Where models are averaged, held-out rows and predictions are the average's, not the leading model's alone."""
-    table = power_table(9, noise=0.05, seed=2).assign(train=[1] * 8 + [0])
+    table = power_table(9, noise=0.05, seed=5).assign(train=[1] * 8 + [0])
     found = fit_table(table, x="N", y="loss", train="train", predict=[4096.0])
     (record,) = found.records
     assert record.average is not None

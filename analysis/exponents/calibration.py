@@ -50,6 +50,11 @@ class GapSlope:
         """The largest growth that the calibration allows, at least 0: what an exponent's upper end is raised by."""
         return max(0.0, self.interval[1])
 
+    @property
+    def lower(self) -> float:
+        """What an exponent's lower end falls by (at most 0): the lower limit of a gap that plainly shrinks, else 0."""
+        return self.interval[0] if self.interval[1] < 0 else 0.0
+
 
 def gap_slopes(log_sizes: Floats, log_ratios: Floats, level: float = LEVEL) -> SlopeIntervals:
     """Return the slopes of gaps ``[..., sizes, targets, seeds]`` (natural logs), positive where the gap grows."""
@@ -58,8 +63,13 @@ def gap_slopes(log_sizes: Floats, log_ratios: Floats, level: float = LEVEL) -> S
 
 
 def widened(interval: SlopeIntervals, gap: SlopeIntervals) -> SlopeIntervals:
-    """Return exponents' intervals ``[...]`` whose upper ends are raised by the gaps' upper limits, at least by 0."""
-    return interval._replace(high=interval.high + np.maximum(gap.high, 0.0))
+    """Return exponents' intervals ``[...]`` whose upper ends are raised by the gaps' upper limits, at least by 0.
+
+    Where a gap plainly shrinks with N (its whole interval is negative), trained errors fall faster than the infima do,
+    and the lower end falls by the gap's lower limit.
+    """
+    shrinks = np.where(gap.high < 0, gap.low, 0.0)
+    return interval._replace(low=interval.low + shrinks, high=interval.high + np.maximum(gap.high, 0.0))
 
 
 def carried(

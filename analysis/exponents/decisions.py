@@ -90,11 +90,13 @@ def _upper(least: float, interval: SlopeIntervals, gap: SlopeIntervals | None) -
 
 
 def _lower(most: float, interval: SlopeIntervals, gap: SlopeIntervals | None, hard_family: bool) -> Outcomes:
-    high = interval.high if gap is None else widened(interval, gap).high
+    allowed = interval if gap is None else widened(interval, gap)
+    high = allowed.high
     slower = np.where(interval.high <= most, Outcome.GAP, Outcome.UNDERPOWERED)
     otherwise = np.where(high <= most, Outcome.NOT_CONTRADICTED, slower)
     faster = Outcome.CONTRADICTED if hard_family else Outcome.EASY
-    return np.where(interval.low > most, faster, otherwise)
+    beyond = np.where(allowed.low > most, faster, Outcome.GAP)
+    return np.where(interval.low > most, beyond, otherwise)
 
 
 def _match(exponent: float, interval: SlopeIntervals, gap: SlopeIntervals | None, hard_family: bool) -> Outcomes:
@@ -104,6 +106,8 @@ def _match(exponent: float, interval: SlopeIntervals, gap: SlopeIntervals | None
     # What the trained errors alone would decide, the gap's possible growth leaves open.
     open_by_gap = (interval.high < least) | ((interval.low >= least) & (interval.high <= most))
     outcomes = np.where(open_by_gap, Outcome.GAP, Outcome.UNDERPOWERED)
-    outcomes = np.where(interval.low > most, Outcome.NOT_MATCHED if hard_family else Outcome.EASY, outcomes)
-    outcomes = np.where(raised.high < least, Outcome.NOT_MATCHED, outcomes)
-    return np.where((interval.low >= least) & (raised.high <= most), Outcome.MATCHED, outcomes)
+    outcomes = np.where(interval.low > most, Outcome.GAP, outcomes)
+    outcomes = np.where(raised.low > most, Outcome.NOT_MATCHED if hard_family else Outcome.EASY, outcomes)
+    # A trained error is an upper bound: falling too slowly never speaks against the infima's rate.
+    outcomes = np.where(raised.high < least, Outcome.NOT_ATTAINED, outcomes)
+    return np.where((raised.low >= least) & (raised.high <= most), Outcome.MATCHED, outcomes)

@@ -90,7 +90,7 @@ class FitRecord:
     @property
     def averaged(self) -> bool:
         """Whether predictions are an average over several models, not the leading model's alone."""
-        return self.average is not None and len(self.average.members) > 1
+        return self.average is not None and len(self.average.voters) > 1
 
     def predict(self, at: Points) -> Prediction:
         """Return predictions with intervals at sizes; those of the average where there is one.

@@ -92,7 +92,7 @@ def _check_rate(claim: ScalingRate, table: pd.DataFrame) -> Verdict:
     return replace(
         verdict,
         estimate=uncertainty.estimate,
-        interval=interval if gap is None or interval is None else (interval[0], interval[1] + gap.upper),
+        interval=interval if gap is None or interval is None else (interval[0] + gap.lower, interval[1] + gap.upper),
         notes=tuple(f"{note[0].upper()}{note[1:].rstrip('.')}." for note in notes),
         envelope=envelope,
         fit=fit,

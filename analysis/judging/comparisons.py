@@ -40,7 +40,10 @@ def check_ordering(claim: Ordering, table: pd.DataFrame) -> Verdict:
     low, high = claim.methods
     rows, num_left_out = complete_seeds(table, claim, claim.at_each)
     unequal = unequal_budget(rows, claim.at_each)
-    lows, highs = (best_values(rows, method, claim.metric, claim.at_each, smallest=True) for method in (low, high))
+    lows, highs = (
+        best_values(rows, method, claim.metric, claim.at_each, smallest=is_error(claim.metric))
+        for method in (low, high)
+    )
     positive = not any((best.to_numpy() <= 0).any() for best in (lows, highs))
     gaps = gaps_between(lows, highs, interpolate=is_size(claim.at_each), logs=positive)
     if gaps.empty:
@@ -90,6 +93,8 @@ def check_monotone(claim: Monotone, table: pd.DataFrame) -> Verdict:
     ``each_step`` every step from one value to the next is judged as well.
     """
     rows, num_left_out = complete_seeds(table, claim, claim.along)
+    if unequal := unequal_budget(rows, claim.along):
+        return inconclusive(claim, Cause.BUDGET, f"{unequal}.")
     best = best_values(rows, claim.methods[0], claim.metric, claim.along, smallest=is_error(claim.metric))
     taus = _kendall(best)
     if taus.empty:

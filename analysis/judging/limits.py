@@ -318,7 +318,7 @@ def _judge_exponent(claim: WidthExponent, interval: Interval) -> Verdict:
                 "it falls" if vanishing else f"it falls at least as fast as claimed (whole interval above {least:.3g})"
             )
             return Verdict.of(claim, "supported", f"{widths} {text}.")
-        if high < (margin if vanishing else least):
+        if high < (margin if vanishing else least) and not (vanishing and high > 0):
             text = "no fall is seen" if vanishing else f"it falls more slowly (whole interval below {least:.3g})"
             return Verdict.of(claim, "contradicted", f"{widths} {text}. {contradiction}")
         limits = f"the limit {least:.3g}"

@@ -46,17 +46,24 @@ def _array(gap: GapSlope | None) -> SlopeIntervals | None:
 def _assumption(gap: GapSlope | None) -> str:
     if gap is None:
         return ""
+    lowered = f", its lower end lowered by {-gap.lower:.3g}" if gap.lower else ""
     return (
         " On the calibration targets, whose infimum is known, trained error over infimum grows like "
         f"N^{gap.slope:.3g} ({gap.interval[0]:.3g} to {gap.interval[1]:.3g}); the interval's upper end is raised by "
-        f"{gap.upper:.3g}. That the gap grows alike on this target is an assumption."
+        f"{gap.upper:.3g}{lowered}. That the gap grows alike on this target is an assumption."
     )
 
 
-def _attained(claim: ScalingRate, _: ExponentInterval, __: GapSlope | None) -> str:
+def _lower_end(uncertainty: ExponentInterval) -> float:
+    """Return the lower end of the interval that a verdict uses."""
+    return -np.inf if uncertainty.interval is None else uncertainty.interval[0]
+
+
+def _attained(claim: ScalingRate, uncertainty: ExponentInterval, _: GapSlope | None) -> str:
     easy = "" if claim.hard_family else " The target is not a worst case, so this is the easier half."
+    within = "" if _lower_end(uncertainty) >= claim.exponent else " to within a tenth"
     return (
-        "the trained networks' envelope falls at least as fast as the theorem says the best networks do, "
+        f"the trained networks' envelope falls at least as fast as the theorem says the best networks do{within}, "
         f"over the sizes tried (whole interval above {_least(claim):.3g}).{easy}"
     )
 
@@ -163,7 +170,7 @@ def _most(claim: ScalingRate) -> float:
 
 def _raised(uncertainty: ExponentInterval, gap: GapSlope | None) -> Interval | None:
     interval = uncertainty.interval
-    return interval if interval is None or gap is None else (interval[0], interval[1] + gap.upper)
+    return interval if interval is None or gap is None else (interval[0] + gap.lower, interval[1] + gap.upper)
 
 
 def _range(interval: Interval | None) -> str:

@@ -119,7 +119,7 @@ def gather_evidence(verdict: Verdict, power: ClaimPower | None = None) -> Eviden
         return Evidence(sentence=describe_verdict(verdict), power=power)
     fitted = np.log(verdict.fit.predict(envelope.sizes))
     seeds = tuple(
-        tuple(math.log(value) - centre for target in point.seed_minima for value in target)
+        tuple(math.log(value) - centre for target in point.seed_minima for value in target if value > 0)
         for point, centre in zip(envelope.points, fitted, strict=True)
     )
     return Evidence(
@@ -193,7 +193,7 @@ def edge_exponent(envelope: Envelope) -> tuple[float, Interval | None]:
 
 def _windows(sure: ExponentInterval, envelope: Envelope) -> Iterator[Sensitivity]:
     """Yield the exponent over all sizes, without the smallest, without the largest, and over each half."""
-    yield Sensitivity(kind="window", choice="all sizes (the verdict's)", estimate=sure.estimate, interval=sure.interval)
+    yield Sensitivity(kind="window", choice="all sizes", estimate=sure.estimate, interval=sure.interval)
     n = len(envelope.points)
     middle = (n + 1) // 2
     windows = (

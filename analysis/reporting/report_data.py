@@ -67,6 +67,7 @@ def curve_data(envelope: Envelope) -> dict[str, Any]:
         sure = exponent_interval(envelope)
         data |= {
             "exponent": sure.estimate,
+            "line_exponent": fit.exponent,
             "interval": sure.interval,
             "bootstrap_interval": sure.bootstrap,
             "regression_interval": sure.regression,

@@ -35,7 +35,7 @@ def modularity_ordering(
     The theorems give this for large N and the hardest target; at a study's sizes it is a prediction.
     """
     rates = ""
-    if target is not None:
+    if target is not None and target.smoothness == 1:  # Thm. 2 is stated for r = 1 only.
         upper = target.smoothness / target.x_dim
         both = target.smoothness / (target.x_dim + target.conditioning_dim)
         rates = f" (best error of order N^-{upper:.3g} against N^-{both:.3g})"
