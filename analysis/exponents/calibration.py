@@ -27,7 +27,10 @@ GAP_COLUMN = "trained_over_infimum"
 MIN_GAP_SIZES = 3
 LEAST_RATIO = 0.4
 """What is found on a grid is a lower bound on the largest error, but not by this much: then the infimum is wrong."""
-_SAME = ("optimizer", "lr", "schedule", "steps", "batch", "precision", "seed")
+_SAME = (
+    "optimizer", "lr", "schedule", "steps", "batch", "precision", "seed",
+    "depth", "primary_depth", "activation", "bias", "initialization",
+)  # fmt: skip
 """What a calibration must share with the trials it speaks for, as far as the table has these columns."""
 
 
