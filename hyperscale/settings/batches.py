@@ -131,9 +131,3 @@ def draw_sample(source: PointSource, target: PreparedTarget, size: int, dtype: t
         blocks.append((x, conditioning, target.evaluate(x, conditioning)))
     x, conditioning, y = (torch.cat(parts, dim=1)[:, :size] for parts in zip(*blocks, strict=True))
     return x, conditioning, y
-
-
-def grid(dim: int, points: int) -> Tensor:
-    """Return the equispaced grid of [-1, 1]^dim with ``points`` per dimension, float64 [points ** dim, dim]."""
-    axis = torch.linspace(-1, 1, points, dtype=torch.float64)
-    return torch.cartesian_prod(*[axis] * dim).reshape(-1, dim)

@@ -18,8 +18,8 @@ from hyperscale.settings.batches import (
     PointSource,
     SampleBatches,
     draw_sample,
-    grid,
 )
+from hyperscale.targets.grids import grid
 from hyperscale.targets.target import FixedSample, PreparedTarget
 from hyperscale.training.objective import Objective
 

@@ -1,0 +1,93 @@
+"""What the stages of the approximation regime work on: every member's target on one fixed grid, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hyperscale.errors import check_integer
+from hyperscale.methods.method import Dims, Method
+from hyperscale.methods.per_instance import PerInstance
+from hyperscale.targets.grids import grid
+from hyperscale.targets.target import Target
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingGrid:
+    """The equispaced grid of [-1, 1]^m on which a fit is made, per dimension: ``x_points`` of x, ``instances`` of I.
+
+    Every I is seen with every x. `PerInstance` has its own values of I, and ``instances`` plays no part.
+    """
+
+    x_points: int = 129
+    instances: int = 33
+
+    def __post_init__(self) -> None:
+        """Check the counts."""
+        check_integer("TrainingGrid.x_points", self.x_points, 2)
+        check_integer("TrainingGrid.instances", self.instances, 2)
+
+    def num_pairs(self, method: Method, dims: Dims) -> int:
+        """Return the number of pairs (x, I)."""
+        return int(self.x_points**dims.x_dim) * self.num_instances(method, dims)
+
+    def num_instances(self, method: Method, dims: Dims) -> int:
+        """Return the number of values of I."""
+        if isinstance(method, PerInstance):
+            return method.num_networks(dims)
+        return int(self.instances**dims.conditioning_dim)
+
+
+class GridFit:
+    """The fits of a pack's members, all of one method: points, targets, and the parameters that stages change.
+
+    ``x`` [instances, points, x_dim] and ``conditioning`` [instances, conditioning_dim] are the same for every member;
+    ``y`` [members, instances, points]; ``params`` [members, num_params_trained], float64, changed in place.
+    """
+
+    def __init__(
+        self, method: Method, where: TrainingGrid, targets: Sequence[Target], seeds: Sequence[int], device: str
+    ) -> None:
+        self.method, self.where, self.targets, self.seeds = method, where, list(targets), list(seeds)
+        self.dims: Dims = targets[0].dims
+        self.x_grid = grid(self.dims.x_dim, where.x_points).to(device)
+        if isinstance(method, PerInstance):
+            values = method.instances(self.dims)
+        else:
+            values = grid(self.dims.conditioning_dim, where.instances)
+        self.conditioning = values.to(device)
+        self.x = self.x_grid.expand(len(values), -1, -1)
+        self.features = method.features(self.conditioning)
+        self.y = self._evaluate(device)
+        self.params = method.initialize(self.dims, self.seeds).to(device)
+
+    def _evaluate(self, device: str) -> Tensor:
+        """Return the members' targets on the grid, each evaluated alone so that no bit depends on the pack."""
+        parts = []
+        for target, seed in zip(self.targets, self.seeds, strict=True):
+            y = target.prepare([target], [seed], device).evaluate(self.x[None], self.conditioning[None])
+            parts.append(y.squeeze(-1))
+        return torch.cat(parts)
+
+    @property
+    def num_members(self) -> int:
+        """The number of fits."""
+        return len(self.seeds)
+
+    def respond(self, params: Tensor) -> Tensor:
+        """Return h(x, I) on the grid for ``params`` [members, num_params]: [members, instances, points]."""
+        shape = (len(params), *self.x.shape)
+        features = self.features.expand(len(params), *self.features.shape)
+        return self.method.respond(self.dims, params, self.x.expand(shape), features).squeeze(-1)
+
+    def residuals(self, params: Tensor | None = None) -> Tensor:
+        """Return h - y, [members, instances, points]."""
+        return self.respond(self.params if params is None else params) - self.y
+
+    def sup_errors(self) -> Tensor:
+        """Return every member's largest abs(h - y) on the grid, [members]."""
+        with torch.no_grad():
+            return self.residuals().abs().amax(dim=(1, 2))
