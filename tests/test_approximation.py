@@ -23,8 +23,9 @@ from hyperscale.methods.per_instance import PerInstance
 from hyperscale.networks.encoders import HatEncoder
 from hyperscale.settings import fitting
 from hyperscale.settings.approximation import Approximation
-from hyperscale.settings.batches import PointSource, draw_sample, grid
+from hyperscale.settings.batches import PointSource, draw_sample
 from hyperscale.settings.fitting import ApproximationObjective, linear_fit
+from hyperscale.targets.grids import grid
 from hyperscale.targets.inner_product import InnerProduct
 from hyperscale.targets.sobolev_ball import SobolevBall
 from hyperscale.targets.target import FixedSample, FreshPoints, Target
