@@ -18,11 +18,13 @@ os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 _HOME = {
     "Adam": "hyperscale.training.optimizers",
     "Approximation": "hyperscale.settings.approximation",
+    "BestApproximation": "hyperscale.settings.best_approximation",
     "Calibration": "hyperscale.claims",
     "Ceiling": "hyperscale.claims",
     "Constant": "hyperscale.training.schedules",
     "Convergence": "hyperscale.claims",
     "Cosine": "hyperscale.training.schedules",
+    "Descent": "hyperscale.training.descent",
     "Embedding": "hyperscale.methods.embedding",
     "Exponential": "hyperscale.training.schedules",
     "Factor": "hyperscale.claims",
@@ -33,6 +35,7 @@ _HOME = {
     "HatEncoder": "hyperscale.networks.encoders",
     "Hypernetwork": "hyperscale.methods.hypernetwork",
     "InnerProduct": "hyperscale.targets.inner_product",
+    "LBFGS": "hyperscale.training.lbfgs",
     "Monolithic": "hyperscale.methods.monolithic",
     "Monotone": "hyperscale.claims",
     "Ordering": "hyperscale.claims",
@@ -41,21 +44,26 @@ _HOME = {
     "ScalingRate": "hyperscale.claims",
     "Separation": "hyperscale.claims",
     "SobolevBall": "hyperscale.targets.sobolev_ball",
+    "Stages": "hyperscale.training.stages",
     "Study": "hyperscale.study",
+    "TrainingGrid": "hyperscale.training.grid_fit",
     "WeightGenerator": "hyperscale.methods.weight_generator",
     "WidthExponent": "hyperscale.claims",
     "load_study": "hyperscale.study",
 }
 
 __all__ = [
+    "LBFGS",
     "SGD",
     "Adam",
     "Approximation",
+    "BestApproximation",
     "Calibration",
     "Ceiling",
     "Constant",
     "Convergence",
     "Cosine",
+    "Descent",
     "Embedding",
     "Exponential",
     "Factor",
@@ -73,7 +81,9 @@ __all__ = [
     "ScalingRate",
     "Separation",
     "SobolevBall",
+    "Stages",
     "Study",
+    "TrainingGrid",
     "WeightGenerator",
     "WidthExponent",
     "load_study",
@@ -111,11 +121,16 @@ if TYPE_CHECKING:
     from hyperscale.methods.weight_generator import WeightGenerator
     from hyperscale.networks.encoders import HatEncoder
     from hyperscale.settings.approximation import Approximation
+    from hyperscale.settings.best_approximation import BestApproximation
     from hyperscale.settings.generation import Generation
     from hyperscale.study import Study, load_study
     from hyperscale.targets.gaussian_mixture import GaussianMixture
     from hyperscale.targets.inner_product import InnerProduct
     from hyperscale.targets.sobolev_ball import SobolevBall
     from hyperscale.targets.target import FixedSample, FreshPoints
+    from hyperscale.training.descent import Descent
+    from hyperscale.training.grid_fit import TrainingGrid
+    from hyperscale.training.lbfgs import LBFGS
     from hyperscale.training.optimizers import SGD, Adam
     from hyperscale.training.schedules import Constant, Cosine, Exponential
+    from hyperscale.training.stages import Stages

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,11 +46,19 @@ class GridFit:
 
     ``x`` [instances, points, x_dim] and ``conditioning`` [instances, conditioning_dim] are the same for every member;
     ``y`` [members, instances, points]; ``params`` [members, num_params_trained], float64, changed in place.
+    ``projection`` is what constraints ask of parameters [members, num_params_trained].
     """
 
     def __init__(
-        self, method: Method, where: TrainingGrid, targets: Sequence[Target], seeds: Sequence[int], device: str
+        self,
+        method: Method,
+        where: TrainingGrid,
+        targets: Sequence[Target],
+        seeds: Sequence[int],
+        device: str,
+        projection: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
+        self.projection = projection
         self.method, self.where, self.targets, self.seeds = method, where, list(targets), list(seeds)
         self.dims: Dims = targets[0].dims
         self.x_grid = grid(self.dims.x_dim, where.x_points).to(device)
@@ -62,7 +70,7 @@ class GridFit:
         self.x = self.x_grid.expand(len(values), -1, -1)
         self.features = method.features(self.conditioning)
         self.y = self._evaluate(device)
-        self.params = method.initialize(self.dims, self.seeds).to(device)
+        self.params = self.project(method.initialize(self.dims, self.seeds).to(device)).contiguous()
 
     def _evaluate(self, device: str) -> Tensor:
         """Return the members' targets on the grid, each evaluated alone so that no bit depends on the pack."""
@@ -87,7 +95,38 @@ class GridFit:
         """Return h - y, [members, instances, points]."""
         return self.respond(self.params if params is None else params) - self.y
 
+    def project(self, params: Tensor) -> Tensor:
+        """Return the nearest parameters that keep the constraints, [members, num_params]; stages ask at every step."""
+        return params if self.projection is None else self.projection(params)
+
+    @property
+    def num_networks(self) -> int:
+        """How many fits of their own a member consists of: `PerInstance`'s networks share nothing.
+
+        A member's parameters are theirs one after the other, all of a length.
+        """
+        return len(self.conditioning) if isinstance(self.method, PerInstance) else 1
+
+    def errors(self) -> tuple[Tensor, Tensor]:
+        """Return each network's largest abs(h - y) on the grid and its mean square, [members, num_networks] both.
+
+        One member at a time, so that not even the last bit depends on the pack.
+        """
+        largest, squared = [], []
+        with torch.no_grad():
+            for params, y in zip(self.params.split(1), self.y.split(1), strict=True):
+                residuals = (self.respond(params) - y).view(self.num_networks, -1)
+                largest.append(residuals.abs().amax(dim=1))
+                squared.append(residuals.square().mean(dim=1))
+        return torch.stack(largest), torch.stack(squared)
+
+    def kept(self, largest: Tensor) -> Tensor:
+        """Return every member's largest error, [members], of its networks' [members, num_networks].
+
+        Of several attempts at an instance the best counts.
+        """
+        return self.method.keep_best(largest, largest)[0].amax(dim=1)
+
     def sup_errors(self) -> Tensor:
         """Return every member's largest abs(h - y) on the grid, [members]."""
-        with torch.no_grad():
-            return self.residuals().abs().amax(dim=(1, 2))
+        return self.kept(self.errors()[0])

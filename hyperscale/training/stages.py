@@ -17,7 +17,9 @@ from hyperscale.training.grid_fit import GridFit, TrainingGrid
 class StageRun(Protocol):
     """A stage at work on the ``params`` of a `GridFit`. It can be advanced in slices, saved, and restored bit for bit.
 
-    Row i of the parameters depends on member i alone, whatever other members there are.
+    Row i of the parameters depends on member i alone, whatever other members there are. Beyond what follows a run may
+    have ``step``, the number of steps taken of its stage's ``num_steps``, and ``curve()``, the steps at which it looked
+    at its members and their mean squared errors there [looks, members], NaN where a member had ended.
     """
 
     def advance(self, deadline: float) -> bool:
@@ -53,6 +55,14 @@ class Stage(ABC):
         """Raise `StudyError` where the stage cannot work on the method; by default it can on every one."""
 
     @property
+    def num_steps(self) -> int:
+        """How many steps a run counts at most, for progress and probes: its ``step``, where it has one, goes up to it.
+
+        A stage that does not count is one step, taken at its end.
+        """
+        return 1
+
+    @property
     def label(self) -> str:
         """The stage's name in tables."""
         return type(self).__name__
@@ -74,6 +84,11 @@ class Stages:
                 f"Stages{stages!r}: allowed: one or more stages, such as Stages(Knots(), VarPro(), OuterLP())."
             )
         object.__setattr__(self, "stages", tuple(stages))
+
+    @property
+    def num_steps(self) -> int:
+        """The steps of all stages."""
+        return sum(stage.num_steps for stage in self.stages)
 
     def columns(self) -> dict[str, str | int | float]:
         """Return the chain for tables."""
