@@ -1,0 +1,66 @@
+"""Variable projection: the linear last layer solved exactly, Levenberg-Marquardt on everything else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hyperscale.errors import check_integer
+from hyperscale.methods.method import Dims, Method
+from hyperscale.training import costs, splines
+from hyperscale.training.grid_fit import GridFit, TrainingGrid
+from hyperscale.training.spline_fits import SplineRun
+from hyperscale.training.spline_networks import is_spline
+from hyperscale.training.stages import Stage, StageRun
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VarPro(Stage):
+    """Least squares by variable projection (Golub & Pereyra, 1973) with Kaufman's Jacobian and Levenberg-Marquardt.
+
+    With the last layer at its optimum c(theta), the residual is a function of theta alone, and its Jacobian is, up to
+    a term that vanishes with the residual, the projection of (d Phi / d theta) c off the columns of Phi. Every problem
+    has a damping of its own; a step counts where it lowers the sum of squares. Shallow ReLU networks of one input are
+    worked on as free-knot splines (`splines`), a hypernetwork's table with one first layer for all I.
+    """
+
+    iterations: int = 60
+
+    def __post_init__(self) -> None:
+        """Check the count."""
+        check_integer("VarPro.iterations", self.iterations, 1)
+
+    def start(self, fit: GridFit) -> StageRun:
+        """Start from the kinks and first layers that the parameters have."""
+        return VarProSplines(fit, self.iterations)
+
+    def flops(self, method: Method, dims: Dims, where: TrainingGrid) -> float:
+        """Return about what all iterations take."""
+        return self.iterations * costs.iteration_flops(method, dims, where)
+
+    def memory_bytes(self, method: Method, dims: Dims, where: TrainingGrid) -> int:
+        """Return the bytes of designs, Jacobians and normal matrices."""
+        return costs.work_bytes(method, dims, where)
+
+    def check(self, method: Method, dims: Dims) -> None:
+        """Refuse methods whose last layer is not linear in parameters of its own."""
+        costs.check_supported("VarPro", method, dims)
+
+
+class VarProSplines(SplineRun):
+    """Variable projection on knots: values are always the least-squares ones."""
+
+    def step(self) -> None:
+        """Move the knots of every problem at work."""
+        at = np.flatnonzero(self.damping.active)
+        knots, values, x, y = self.arrays["knots"][at], self.arrays["values"][at], self.fits.x, self.fits.y[at]
+        cells = splines.locate(x, knots)
+        system = splines.linearise(splines.nodes_of(knots), values, cells, y - splines.interpolate(cells, values))
+        change, move = system.step(np.zeros(len(at)), self.damping.damping[at])
+        new_knots = splines.moved_knots(knots, move)
+        new_cells = splines.locate(x, new_knots)
+        new_values = splines.fit_values(new_cells, y, values + change)
+        objective = self.measure(y - splines.interpolate(new_cells, new_values))
+        accept = self.damping.update(at, self.arrays["objective"][at], objective)
+        self.take(at, accept, knots=new_knots, values=new_values, objective=objective)
