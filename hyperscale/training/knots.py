@@ -17,6 +17,7 @@ from hyperscale.seeding import stream_keys, uniform
 from hyperscale.training import costs, splines
 from hyperscale.training.grid_fit import GridFit, TrainingGrid
 from hyperscale.training.spline_fits import SplineFits
+from hyperscale.training.spline_meshes import fit_values
 from hyperscale.training.spline_networks import is_spline
 from hyperscale.training.splines import Array, as_array
 from hyperscale.training.stages import Stage, StageRun
@@ -102,7 +103,7 @@ class _Placed:
             else:
                 networks = fits.num_problems // self.fit.num_members
                 knots = equispaced(self.fit.seeds, networks, fits.num_knots, self.stage.jitter)
-            values = splines.fit_values(splines.locate(fits.x, knots), fits.y)
+            values = fit_values(fits.mesh(knots))
             fits.write(knots, values, np.ones(len(knots), dtype=bool))
             self.done = True
         return True

@@ -11,6 +11,7 @@ from hyperscale.methods.method import Dims, Method
 from hyperscale.training import costs, splines
 from hyperscale.training.grid_fit import GridFit, TrainingGrid
 from hyperscale.training.spline_fits import SplineRun
+from hyperscale.training.spline_meshes import Parts, linearise
 from hyperscale.training.splines import Array
 from hyperscale.training.stages import Stage, StageRun
 
@@ -52,16 +53,19 @@ class LpContinuation(Stage):
         costs.check_supported("LpContinuation", method, dims)
 
 
-def relative_powers(residual: Array, scale: Array, power: float) -> Array:
-    """Return the mean of (abs(r) / scale)^power over the points, [problems]; infinite where it overflows."""
+def raised(residual: Parts, scale: Array, power: float) -> Parts:
+    """Return (abs(r) / scale)^power with ``scale`` [problems, 1]; infinite where it overflows."""
     with np.errstate(over="ignore"):
-        return splines.summed((np.abs(residual) / scale[:, None]) ** power) / residual.shape[1]
+        return Parts(
+            grid=(np.abs(residual.grid) / scale) ** power,
+            knots=(np.abs(residual.knots) / scale) ** power,
+        )
 
 
 class LpSplines(SplineRun):
-    """The continuation on knots and values; the objective that never rises, within a power, is its norm.
+    """The continuation on knots and values; within a power, its norm never rises.
 
-    What is written is what has the smallest largest error of all that was visited at a power's end.
+    What is written is what has the smallest largest error of all that was visited.
     """
 
     def __init__(self, fit: GridFit, stage: LpContinuation) -> None:
@@ -70,28 +74,25 @@ class LpSplines(SplineRun):
         self.arrays["best_knots"] = self.arrays["knots"].copy()
         self.arrays["best_values"] = self.arrays["values"].copy()
 
-    def measure(self, residual: Array) -> Array:
-        """Return the largest error."""
-        return np.asarray(np.abs(residual).max(axis=1))
-
     def step(self) -> None:
         """Make one damped Newton step of the present power on every problem at work."""
         at = np.flatnonzero(self.damping.active)
         power = float(self.stage.powers[self.phase])
-        knots, values, x, y = self.arrays["knots"][at], self.arrays["values"][at], self.fits.x, self.fits.y[at]
-        cells = splines.locate(x, knots)
-        residual = y - splines.interpolate(cells, values)
-        scale = np.maximum(self.measure(residual), 1e-300)
-        weights = (np.abs(residual) / scale[:, None]) ** (power - 2)
-        system = splines.linearise(splines.nodes_of(knots), values, cells, residual, weights)
+        knots, values = self.arrays["knots"][at], self.arrays["values"][at]
+        mesh = self.fits.mesh(knots, at)
+        residual = mesh.residual(values)
+        largest = residual.largest()
+        scale = np.maximum(largest, 1e-300)[:, None]
+        system = linearise(mesh, values, residual, raised(residual, scale, power - 2), power)
         damping = self.damping.damping[at]
         change, move = system.step(damping, damping)
         new_knots, new_values = splines.moved_knots(knots, move / (power - 1)), values + change / (power - 1)
-        trial = y - splines.interpolate(splines.locate(x, new_knots), new_values)
-        before, after = relative_powers(residual, scale, power), relative_powers(trial, scale, power)
+        new_mesh = self.fits.mesh(new_knots, at)
+        trial = new_mesh.residual(new_values)
+        before, after = mesh.mean(raised(residual, scale, power)), new_mesh.mean(raised(trial, scale, power))
         accept = self.damping.update(at, before, after)
         self.take(at, accept, knots=new_knots, values=new_values)
-        self._keep_best(at, np.where(accept, self.measure(trial), self.measure(residual)))
+        self._keep_best(at, np.where(accept, trial.largest(), largest))
 
     def _keep_best(self, at: splines.Index, largest: Array) -> None:
         better = at[largest < self.arrays["objective"][at]]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from hyperscale.methods.per_instance import PerInstance
 from hyperscale.training import splines
 from hyperscale.training.grid_fit import GridFit
 from hyperscale.training.iteration import IteratedRun
+from hyperscale.training.spline_meshes import Mesh, Parts, fit_values, mesh_of
 from hyperscale.training.spline_networks import first_layer_knots, network, num_knots, spline_values
 from hyperscale.training.splines import Array, Index, as_array
 
@@ -29,6 +31,10 @@ class SplineFits:
         """The number of fits."""
         return len(self.y)
 
+    def mesh(self, knots: Array, problems: Index | slice = slice(None)) -> Mesh:
+        """Return the mesh of some problems' knots."""
+        return mesh_of(self.x, self.y[problems], knots)
+
     def theta(self) -> torch.Tensor:
         """Return the networks' parameters, [problems, N_g]."""
         return self.fit.params.unflatten(-1, (-1, self.shape.num_params)).flatten(0, 1)
@@ -38,12 +44,12 @@ class SplineFits:
         knots = first_layer_knots(self.shape, self.theta(), self.num_knots)
         return knots, spline_values(self.shape, self.theta(), knots)
 
-    def residuals(self) -> Array:
-        """Return y - h of the networks as they are, [problems, points]."""
+    def residual(self) -> Array:
+        """Return y - h of the networks as they are on the grid, [problems, points]."""
         with torch.no_grad():
             return -as_array(self.fit.residuals().flatten(0, 1))
 
-    def write(self, knots: Array, values: Array, better: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> None:
+    def write(self, knots: Array, values: Array, better: NDArray[np.bool_]) -> None:
         """Put the splines of the problems that are ``better`` into the fit's parameters."""
         theta = torch.from_numpy(network(self.shape, knots, values)).to(self.fit.params.device)
         old = self.fit.params.reshape(len(theta), -1)
@@ -58,21 +64,18 @@ class SplineRun(IteratedRun):
         self.fits = SplineFits(fit)
         IteratedRun.__init__(self, fit, self.fits.num_problems, limit, num_phases)
         knots, own = self.fits.read()
-        fitted = splines.fit_values(splines.locate(self.fits.x, knots), self.fits.y)
-        errors = [self.measure(self.residual(knots, values)) for values in (own, fitted)]
+        mesh = self.fits.mesh(knots)
+        fitted = fit_values(mesh)
+        errors = [self.measure(mesh, mesh.residual(values)) for values in (own, fitted)]
         values = np.where((errors[0] <= errors[1])[:, None], own, fitted)
-        given = self.measure(self.fits.residuals())
+        given = self.measure(mesh, Parts(grid=self.fits.residual(), knots=mesh.residual(own).knots))
         self.arrays = {"knots": knots, "values": values, "objective": np.fmin(*errors), "given": given}
 
-    def measure(self, residual: Array) -> Array:
-        """Return the objective of residuals [problems, points]: half the sum of squares."""
-        return 0.5 * splines.summed(residual * residual)
+    def measure(self, mesh: Mesh, residual: Parts) -> Array:  # noqa: ARG002
+        """Return the objective of residuals, [problems]: their largest size, on the grid and at the knots."""
+        return residual.largest()
 
-    def residual(self, knots: Array, values: Array, problems: Index | slice = slice(None)) -> Array:
-        """Return y - h of some problems' splines."""
-        return np.asarray(self.fits.y[problems] - splines.interpolate(splines.locate(self.fits.x, knots), values))
-
-    def take(self, problems: Index, accept: np.ndarray[tuple[int], np.dtype[np.bool_]], **new: Array) -> None:
+    def take(self, problems: Index, accept: NDArray[np.bool_], **new: Array) -> None:
         """Put the accepted problems' new arrays in place."""
         for name, value in new.items():
             self.arrays[name][problems[accept]] = value[accept]
@@ -85,6 +88,5 @@ class SplineRun(IteratedRun):
 
     def losses(self) -> torch.Tensor:
         """Return every member's mean objective, [members]."""
-        reached = np.fmin(self.arrays["objective"], self.arrays["given"])
-        return torch.from_numpy(splines.summed(reached.reshape(self.fit.num_members, -1)) / self.fits.num_problems)
-
+        reached = np.fmin(self.arrays["objective"], self.arrays["given"]).reshape(self.fit.num_members, -1)
+        return torch.from_numpy(splines.summed(reached) / reached.shape[1])

@@ -111,15 +111,6 @@ def tridiagonal(moments: tuple[Array, Array, Array]) -> Array:
     return np.stack((diagonal, off), axis=1)
 
 
-def fit_values(cells: Cells, y: Array, start: Array | None = None) -> Array:
-    """Return the least-squares values [problems, k + 2] for given knots; the ridge draws to ``start``, not to zero."""
-    residual = y if start is None else y - interpolate(cells, start)
-    place = cells.place
-    right = assemble(cells.sums(residual * (1 - place)), cells.sums(residual * place))
-    change = solve_banded_together(tridiagonal(gram(cells)), right[..., None])[..., 0]
-    return change if start is None else start + change
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Linearised:
     """The weighted Gauss-Newton system of a spline in (v, t): blocks of 2 x 2 on three diagonals.
@@ -157,28 +148,28 @@ class Linearised:
         return values, moved
 
 
-def linearise(nodes: Array, values: Array, cells: Cells, residual: Array, weights: Array | None = None) -> Linearised:
-    """Return the Gauss-Newton system at a spline with ``residual`` y - h [problems, points] and point weights."""
-    slopes = np.diff(values, axis=1) / np.diff(nodes, axis=1)
-    mean_slope, half_jump = 0.5 * (slopes[:, 1:] + slopes[:, :-1]), 0.5 * np.diff(slopes, axis=1)
-    zeros = np.zeros((len(values), 1))
-    before = np.concatenate((half_jump, zeros), axis=1)  # of a cell's right node, seen from its left
-    after = np.concatenate((zeros, -half_jump), axis=1)  # of a cell's left node, seen from its right
-    at_left, across, at_right = gram(cells, weights)
-    pulled = residual if weights is None else residual * weights
-    rest = 1 - cells.place
-    to_left, to_right = cells.sums(pulled * rest), cells.sums(pulled * cells.place)
-    ones = np.ones_like(before)
-    left, right = np.stack((ones, after), axis=-1), np.stack((ones, before), axis=-1)
-    num_nodes = nodes.shape[1]
-    diagonal, off = np.zeros((len(nodes), num_nodes, 2, 2)), np.zeros((len(nodes), num_nodes, 2, 2))
-    gradient = np.zeros((len(nodes), num_nodes, 2))
-    diagonal[:, :-1] += at_left[..., None, None] * left[..., :, None] * left[..., None, :]
-    diagonal[:, 1:] += at_right[..., None, None] * right[..., :, None] * right[..., None, :]
-    off[:, :-1] = across[..., None, None] * left[..., :, None] * right[..., None, :]
-    gradient[:, :-1] += to_left[..., None] * left
-    gradient[:, 1:] += to_right[..., None] * right
-    return Linearised(diagonal=diagonal, off=off, gradient=gradient, mean_slope=mean_slope)
+def interpolate_cubic(x: Array, y: Array, at: Array) -> tuple[Array, Array]:
+    """Return y and y' at points ``at`` [problems, m] from ``y`` [problems, points] on the equispaced ``x`` [points].
+
+    Lagrange's cubic through the four nearest grid points (fewer points: the parabola or the line through them).
+    """
+    order = min(4, len(x))
+    spacing = (x[-1] - x[0]) / (len(x) - 1)
+    place = (at - x[0]) / spacing
+    first = np.clip(np.floor(place).astype(np.int64) - (order // 2 - 1), 0, len(x) - order)
+    offset = place - first
+    value, slope = np.zeros_like(at), np.zeros_like(at)
+    for i in range(order):
+        others = [j for j in range(order) if j != i]
+        denominator = float(np.prod([i - j for j in others]))
+        factor, derivative = np.ones_like(at), np.zeros_like(at)
+        for j in others:
+            derivative = derivative * (offset - j) + factor
+            factor = factor * (offset - j)
+        column = np.take_along_axis(y, first + i, axis=1) / denominator
+        value += column * factor
+        slope += column * derivative
+    return value, slope / spacing
 
 
 def moved_knots(knots: Array, move: Array) -> Array:

@@ -11,7 +11,8 @@ from hyperscale.methods.method import Dims, Method
 from hyperscale.training import costs, splines
 from hyperscale.training.grid_fit import GridFit, TrainingGrid
 from hyperscale.training.spline_fits import SplineRun
-from hyperscale.training.spline_networks import is_spline
+from hyperscale.training.spline_meshes import Mesh, Parts, fit_values, half_squares, linearise
+from hyperscale.training.splines import Array
 from hyperscale.training.stages import Stage, StageRun
 
 
@@ -51,16 +52,22 @@ class VarPro(Stage):
 class VarProSplines(SplineRun):
     """Variable projection on knots: values are always the least-squares ones."""
 
+    def measure(self, mesh: Mesh, residual: Parts) -> Array:
+        """Return half the mean square."""
+        return mesh.mean(half_squares(residual))
+
     def step(self) -> None:
         """Move the knots of every problem at work."""
         at = np.flatnonzero(self.damping.active)
-        knots, values, x, y = self.arrays["knots"][at], self.arrays["values"][at], self.fits.x, self.fits.y[at]
-        cells = splines.locate(x, knots)
-        system = splines.linearise(splines.nodes_of(knots), values, cells, y - splines.interpolate(cells, values))
+        knots, values = self.arrays["knots"][at], self.arrays["values"][at]
+        mesh = self.fits.mesh(knots, at)
+        residual = mesh.residual(values)
+        ones = Parts(grid=np.ones_like(residual.grid), knots=np.ones_like(residual.knots))
+        system = linearise(mesh, values, residual, ones, 2.0)
         change, move = system.step(np.zeros(len(at)), self.damping.damping[at])
         new_knots = splines.moved_knots(knots, move)
-        new_cells = splines.locate(x, new_knots)
-        new_values = splines.fit_values(new_cells, y, values + change)
-        objective = self.measure(y - splines.interpolate(new_cells, new_values))
+        new_mesh = self.fits.mesh(new_knots, at)
+        new_values = fit_values(new_mesh, values + change)
+        objective = self.measure(new_mesh, new_mesh.residual(new_values))
         accept = self.damping.update(at, self.arrays["objective"][at], objective)
         self.take(at, accept, knots=new_knots, values=new_values, objective=objective)
