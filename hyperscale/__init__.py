@@ -33,15 +33,20 @@ _HOME = {
     "HatEncoder": "hyperscale.networks.encoders",
     "Hypernetwork": "hyperscale.methods.hypernetwork",
     "InnerProduct": "hyperscale.targets.inner_product",
+    "KnotBalance": "hyperscale.training.knot_balance",
+    "Knots": "hyperscale.training.knots",
+    "LpContinuation": "hyperscale.training.lp_continuation",
     "Monolithic": "hyperscale.methods.monolithic",
     "Monotone": "hyperscale.claims",
     "Ordering": "hyperscale.claims",
+    "OuterLP": "hyperscale.training.outer_lp",
     "PerInstance": "hyperscale.methods.per_instance",
     "SGD": "hyperscale.training.optimizers",
     "ScalingRate": "hyperscale.claims",
     "Separation": "hyperscale.claims",
     "SobolevBall": "hyperscale.targets.sobolev_ball",
     "Study": "hyperscale.study",
+    "VarPro": "hyperscale.training.variable_projection",
     "WeightGenerator": "hyperscale.methods.weight_generator",
     "WidthExponent": "hyperscale.claims",
     "load_study": "hyperscale.study",
@@ -66,14 +71,19 @@ __all__ = [
     "HatEncoder",
     "Hypernetwork",
     "InnerProduct",
+    "KnotBalance",
+    "Knots",
+    "LpContinuation",
     "Monolithic",
     "Monotone",
     "Ordering",
+    "OuterLP",
     "PerInstance",
     "ScalingRate",
     "Separation",
     "SobolevBall",
     "Study",
+    "VarPro",
     "WeightGenerator",
     "WidthExponent",
     "load_study",
@@ -117,5 +127,10 @@ if TYPE_CHECKING:
     from hyperscale.targets.inner_product import InnerProduct
     from hyperscale.targets.sobolev_ball import SobolevBall
     from hyperscale.targets.target import FixedSample, FreshPoints
+    from hyperscale.training.knot_balance import KnotBalance
+    from hyperscale.training.knots import Knots
+    from hyperscale.training.lp_continuation import LpContinuation
     from hyperscale.training.optimizers import SGD, Adam
+    from hyperscale.training.outer_lp import OuterLP
     from hyperscale.training.schedules import Constant, Cosine, Exponential
+    from hyperscale.training.variable_projection import VarPro

@@ -16,6 +16,7 @@ from hyperscale.methods.method import Dims, Method
 from hyperscale.seeding import stream_keys, uniform
 from hyperscale.training import costs, splines
 from hyperscale.training.grid_fit import GridFit, TrainingGrid
+from hyperscale.training.shared_splines import SharedFits, SharedVarPro
 from hyperscale.training.spline_fits import SplineFits
 from hyperscale.training.spline_meshes import fit_values
 from hyperscale.training.spline_networks import is_spline
@@ -49,8 +50,10 @@ class Knots(Stage):
 
     def flops(self, method: Method, dims: Dims, where: TrainingGrid) -> float:
         """Return about what placing and one least-squares solution take."""
-        return 40 * costs.iteration_flops(method, dims, where) if self.placement == "greedy" else (
-            costs.iteration_flops(method, dims, where)
+        return (
+            40 * costs.iteration_flops(method, dims, where)
+            if self.placement == "greedy"
+            else (costs.iteration_flops(method, dims, where))
         )
 
     def memory_bytes(self, method: Method, dims: Dims, where: TrainingGrid) -> int:
@@ -82,7 +85,7 @@ def equispaced(seeds: list[int], networks: int, num: int, jitter: float) -> Arra
 
 def greedy(y: Array, num: int) -> Array:
     """Return the knots [problems, num] of the best continuous piecewise-linear approximations of ``y`` on its grid."""
-    from hyperscale.targets.exact import best_piecewise_linear  # noqa: PLC0415
+    from hyperscale.targets.exact import best_piecewise_linear
 
     knots = np.asarray(best_piecewise_linear(y, num).knots, dtype=np.float64)
     return splines.separated(knots) if num else knots
@@ -97,16 +100,26 @@ class _Placed:
     def advance(self, deadline: float) -> bool:  # noqa: ARG002
         """Place the kinks and solve for the last layer."""
         if not self.done:
-            fits = SplineFits(self.fit)
-            if self.stage.placement == "greedy":
-                knots = greedy(fits.y, fits.num_knots)
-            else:
-                networks = fits.num_problems // self.fit.num_members
-                knots = equispaced(self.fit.seeds, networks, fits.num_knots, self.stage.jitter)
-            values = fit_values(fits.mesh(knots))
-            fits.write(knots, values, np.ones(len(knots), dtype=bool))
+            self._place()
             self.done = True
         return True
+
+    def _place(self) -> None:
+        """Place the kinks of every network."""
+        fit = self.fit
+        if isinstance(fit.method, Hypernetwork):
+            shared = SharedFits(fit)
+            knots = equispaced(fit.seeds, 1, shared.num_knots, self.stage.jitter)
+            fit.params.copy_(shared.params(knots, np.zeros((len(knots), shared.num_rows, shared.num_knots + 2))))
+            SharedVarPro(fit, 1).write()
+            return
+        fits = SplineFits(fit)
+        if self.stage.placement == "greedy":
+            knots = greedy(fits.y, fits.num_knots)
+        else:
+            networks = fits.num_problems // fit.num_members
+            knots = equispaced(fit.seeds, networks, fits.num_knots, self.stage.jitter)
+        fits.write(knots, fit_values(fits.mesh(knots)), np.ones(len(knots), dtype=bool))
 
     def state(self) -> dict[str, Any]:
         """Return whether the knots are placed."""

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from hyperscale.errors import StudyError, check_integer, check_number
+from hyperscale.methods.hypernetwork import Hypernetwork
 from hyperscale.methods.method import Dims, Method
 from hyperscale.training import costs, splines
 from hyperscale.training.grid_fit import GridFit, TrainingGrid
+from hyperscale.training.shared_lp import SharedLp
 from hyperscale.training.spline_fits import SplineRun
-from hyperscale.training.spline_meshes import Parts, linearise
+from hyperscale.training.spline_meshes import linearise, raised
 from hyperscale.training.splines import Array
 from hyperscale.training.stages import Stage, StageRun
 
@@ -38,6 +40,8 @@ class LpContinuation(Stage):
 
     def start(self, fit: GridFit) -> StageRun:
         """Start where the parameters are."""
+        if isinstance(fit.method, Hypernetwork):
+            return SharedLp(fit, self.powers, self.iterations)
         return LpSplines(fit, self)
 
     def flops(self, method: Method, dims: Dims, where: TrainingGrid) -> float:
@@ -51,15 +55,6 @@ class LpContinuation(Stage):
     def check(self, method: Method, dims: Dims) -> None:
         """Refuse methods that the stage cannot work on."""
         costs.check_supported("LpContinuation", method, dims)
-
-
-def raised(residual: Parts, scale: Array, power: float) -> Parts:
-    """Return (abs(r) / scale)^power with ``scale`` [problems, 1]; infinite where it overflows."""
-    with np.errstate(over="ignore"):
-        return Parts(
-            grid=(np.abs(residual.grid) / scale) ** power,
-            knots=(np.abs(residual.knots) / scale) ** power,
-        )
 
 
 class LpSplines(SplineRun):

@@ -156,3 +156,12 @@ def linearise(mesh: Mesh, values: Array, residual: Parts, factor: Parts, power: 
 def half_squares(residual: Parts) -> Parts:
     """Return r^2 / 2."""
     return Parts(grid=0.5 * residual.grid * residual.grid, knots=0.5 * residual.knots * residual.knots)
+
+
+def raised(residual: Parts, scale: Array, power: float) -> Parts:
+    """Return (abs(r) / scale)^power with ``scale`` [problems, 1]; infinite where it overflows."""
+    with np.errstate(over="ignore"):
+        return Parts(
+            grid=(np.abs(residual.grid) / scale) ** power,
+            knots=(np.abs(residual.knots) / scale) ** power,
+        )

@@ -147,6 +147,57 @@ class Linearised:
         values[:, 1:-1] += self.mean_slope * moved
         return values, moved
 
+    def pick(self, problems: Index) -> Linearised:
+        """Return the systems of some problems."""
+        return Linearised(
+            diagonal=self.diagonal[problems],
+            off=self.off[problems],
+            gradient=self.gradient[problems],
+            mean_slope=self.mean_slope[problems],
+        )
+
+    def eliminate(self, damping: float) -> tuple[Array, Array]:
+        """Return the Schur complements in the knots [problems, k, k] and their right sides [problems, k]."""
+        problems, num_nodes = self.gradient.shape[:2]
+        num = num_nodes - 2
+        coupling, own = np.zeros((problems, num_nodes, num)), np.zeros((problems, num, num))
+        at = np.arange(num)
+        coupling[:, at + 1, at] = self.diagonal[:, 1:-1, 0, 1]
+        coupling[:, at, at] = self.off[:, :-2, 0, 1]  # value of the node before with this knot
+        coupling[:, at + 2, at] = self.off[:, 1:-1, 1, 0]  # this knot with the value of the node after
+        own[:, at, at] = self.diagonal[:, 1:-1, 1, 1]
+        own[:, at[:-1], at[1:]] = own[:, at[1:], at[:-1]] = self.off[:, 1:-2, 1, 1]
+        right = np.concatenate((coupling, self.gradient[:, :, :1]), axis=2)
+        solved = solve_banded_together(self._values_matrix(damping), right)
+        schur, pull = own, self.gradient[:, 1:-1, 1].copy()
+        for node, part in (
+            (at + 1, self.diagonal[:, 1:-1, 0, 1]),
+            (at, self.off[:, :-2, 0, 1]),
+            (at + 2, self.off[:, 1:-1, 1, 0]),
+        ):
+            schur -= part[:, :, None] * solved[:, node, :-1]
+            pull -= part * solved[:, node, -1]
+        return schur, pull
+
+    def values_given(self, move: Array, damping: float) -> Array:
+        """Return dv [problems, k + 2] (unshifted) when the knots of all problems take the step ``move`` [k]."""
+        right = self.gradient[:, :, 0].copy()
+        right[:, 1:-1] -= self.diagonal[:, 1:-1, 0, 1] * move
+        right[:, :-2] -= self.off[:, :-2, 0, 1] * move
+        right[:, 2:] -= self.off[:, 1:-1, 1, 0] * move
+        values = solve_banded_together(self._values_matrix(damping), right[..., None])[..., 0]
+        values[:, 1:-1] += self.mean_slope * move
+        return values
+
+    def _values_matrix(self, damping: float) -> Array:
+        """Return the values' block in lower band form."""
+        own = self.diagonal[:, :, 0, 0]
+        floor = 1e-10 * own.max(axis=1, keepdims=True) + 1e-300
+        lower = np.zeros((len(own), 2, own.shape[1]))
+        lower[:, 0] = own + (damping + _RIDGE) * (own + floor)
+        lower[:, 1, :-1] = self.off[:, :-1, 0, 0]
+        return lower
+
 
 def interpolate_cubic(x: Array, y: Array, at: Array) -> tuple[Array, Array]:
     """Return y and y' at points ``at`` [problems, m] from ``y`` [problems, points] on the equispaced ``x`` [points].

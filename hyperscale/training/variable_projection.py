@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from hyperscale.errors import check_integer
+from hyperscale.methods.hypernetwork import Hypernetwork
 from hyperscale.methods.method import Dims, Method
 from hyperscale.training import costs, splines
 from hyperscale.training.grid_fit import GridFit, TrainingGrid
+from hyperscale.training.shared_splines import SharedVarPro
 from hyperscale.training.spline_fits import SplineRun
 from hyperscale.training.spline_meshes import Mesh, Parts, fit_values, half_squares, linearise
 from hyperscale.training.splines import Array
@@ -34,6 +36,8 @@ class VarPro(Stage):
 
     def start(self, fit: GridFit) -> StageRun:
         """Start from the kinks and first layers that the parameters have."""
+        if isinstance(fit.method, Hypernetwork):
+            return SharedVarPro(fit, self.iterations)
         return VarProSplines(fit, self.iterations)
 
     def flops(self, method: Method, dims: Dims, where: TrainingGrid) -> float:
