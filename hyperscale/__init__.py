@@ -36,9 +36,13 @@ _HOME = {
     "Hypernetwork": "hyperscale.methods.hypernetwork",
     "InnerProduct": "hyperscale.targets.inner_product",
     "LBFGS": "hyperscale.training.lbfgs",
+    "KnotBalance": "hyperscale.training.knot_balance",
+    "Knots": "hyperscale.training.knots",
+    "LpContinuation": "hyperscale.training.lp_continuation",
     "Monolithic": "hyperscale.methods.monolithic",
     "Monotone": "hyperscale.claims",
     "Ordering": "hyperscale.claims",
+    "OuterLP": "hyperscale.training.outer_lp",
     "PerInstance": "hyperscale.methods.per_instance",
     "SGD": "hyperscale.training.optimizers",
     "ScalingRate": "hyperscale.claims",
@@ -47,6 +51,7 @@ _HOME = {
     "Stages": "hyperscale.training.stages",
     "Study": "hyperscale.study",
     "TrainingGrid": "hyperscale.training.grid_fit",
+    "VarPro": "hyperscale.training.variable_projection",
     "WeightGenerator": "hyperscale.methods.weight_generator",
     "WidthExponent": "hyperscale.claims",
     "load_study": "hyperscale.study",
@@ -74,9 +79,13 @@ __all__ = [
     "HatEncoder",
     "Hypernetwork",
     "InnerProduct",
+    "KnotBalance",
+    "Knots",
+    "LpContinuation",
     "Monolithic",
     "Monotone",
     "Ordering",
+    "OuterLP",
     "PerInstance",
     "ScalingRate",
     "Separation",
@@ -84,6 +93,7 @@ __all__ = [
     "Stages",
     "Study",
     "TrainingGrid",
+    "VarPro",
     "WeightGenerator",
     "WidthExponent",
     "load_study",
@@ -131,6 +141,11 @@ if TYPE_CHECKING:
     from hyperscale.training.descent import Descent
     from hyperscale.training.grid_fit import TrainingGrid
     from hyperscale.training.lbfgs import LBFGS
+    from hyperscale.training.knot_balance import KnotBalance
+    from hyperscale.training.knots import Knots
+    from hyperscale.training.lp_continuation import LpContinuation
     from hyperscale.training.optimizers import SGD, Adam
+    from hyperscale.training.outer_lp import OuterLP
     from hyperscale.training.schedules import Constant, Cosine, Exponential
     from hyperscale.training.stages import Stages
+    from hyperscale.training.variable_projection import VarPro

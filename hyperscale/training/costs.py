@@ -1,0 +1,70 @@
+"""What a stage of least squares takes: operations and bytes of one member, and what it can work on."""
+
+from __future__ import annotations
+
+from hyperscale.errors import StudyError
+from hyperscale.methods.embedding import Embedding
+from hyperscale.methods.hypernetwork import Hypernetwork
+from hyperscale.methods.method import Dims, Method
+from hyperscale.methods.monolithic import Monolithic
+from hyperscale.methods.per_instance import PerInstance
+from hyperscale.training.grid_fit import TrainingGrid
+from hyperscale.training.spline_networks import is_spline, is_table, num_knots
+
+_SPLINE_PASSES = 60  # operations per grid point: two locations, five moments, two interpolations
+_SPLINE_ARRAYS = 12
+MAX_NONLINEAR = 4096
+
+
+def check_supported(stage: str, method: Method, dims: Dims) -> None:
+    """Raise `StudyError` unless the last layer is linear in parameters of its own and the rest is of moderate size."""
+    if isinstance(method, Hypernetwork):
+        if not (is_table(method) and is_spline(method, dims)):
+            raise StudyError(
+                f"{stage} works on a Hypernetwork that is a table of shallow ReLU networks of one x: an encoder, "
+                "widths=(), one primary width of at least 2, activation 'relu', bias 'hidden', 'primary_only' or "
+                f"'all'. Given {method.columns()} with x_dim {dims.x_dim}. Take such a table, or Adam and LBFGS."
+            )
+        return
+    if not isinstance(method, PerInstance | Monolithic | Embedding):
+        raise StudyError(f"{stage} works on PerInstance, Monolithic, Embedding and Hypernetwork, not {method.name}.")
+    if not method.primary_widths:
+        raise StudyError(f"{stage} needs a hidden layer; {method.name}.primary_widths is ().")
+    count = num_nonlinear(method, dims)
+    if count > MAX_NONLINEAR and not is_spline(method, dims):
+        raise StudyError(
+            f"{stage} solves dense systems in the {count} parameters below the last layer of {method.name}; allowed: "
+            f"{MAX_NONLINEAR}. Take a smaller network, a smaller encoder, or Adam and LBFGS."
+        )
+
+
+def num_nonlinear(method: Method, dims: Dims) -> int:
+    """Return how many parameters of one network lie below its last layer."""
+    last = method.primary_widths[-1] + method.primary_biases()[-1]
+    whole = method.num_params_primary(dims) if isinstance(method, PerInstance) else method.num_params_total(dims)
+    return whole - last
+
+
+def iteration_flops(method: Method, dims: Dims, where: TrainingGrid) -> float:
+    """Return about what one iteration of one member takes."""
+    pairs = float(where.num_pairs(method, dims))
+    if is_spline(method, dims):
+        knots = num_knots(method)
+        if isinstance(method, PerInstance):
+            return _SPLINE_PASSES * pairs + 400.0 * knots * where.num_instances(method, dims)
+        return _SPLINE_PASSES * pairs + knots**3 / 3 + 40.0 * knots**2
+    linear, rest = method.primary_widths[-1] + 1, num_nonlinear(method, dims)
+    networks = where.num_instances(method, dims) if isinstance(method, PerInstance) else 1
+    return pairs * (8.0 * linear**2 + 4.0 * linear * rest + 2.0 * rest**2) + networks * rest**3 / 3
+
+
+def work_bytes(method: Method, dims: Dims, where: TrainingGrid) -> int:
+    """Return the bytes of one member's work arrays in an iteration, float64."""
+    pairs = where.num_pairs(method, dims)
+    if is_spline(method, dims):
+        knots = num_knots(method)
+        dense = 0 if isinstance(method, PerInstance) else 8 * knots**2
+        return 8 * (_SPLINE_ARRAYS * pairs + dense)
+    linear, rest = method.primary_widths[-1] + 1, num_nonlinear(method, dims)
+    networks = where.num_instances(method, dims) if isinstance(method, PerInstance) else 1
+    return 8 * (pairs * (4 * linear + 3 * rest) + 3 * networks * rest**2)

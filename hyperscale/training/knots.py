@@ -1,0 +1,135 @@
+"""Where the kinks of the first layer start: equispaced with jitter, or greedily; the last layer by least squares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hyperscale.errors import StudyError, check_choice, check_number
+from hyperscale.methods.hypernetwork import Hypernetwork
+from hyperscale.methods.method import Dims, Method
+from hyperscale.seeding import stream_keys, uniform
+from hyperscale.training import costs, splines
+from hyperscale.training.grid_fit import GridFit, TrainingGrid
+from hyperscale.training.shared_splines import SharedFits, SharedVarPro
+from hyperscale.training.spline_fits import SplineFits
+from hyperscale.training.spline_meshes import fit_values
+from hyperscale.training.spline_networks import is_spline
+from hyperscale.training.splines import Array, as_array
+from hyperscale.training.stages import Stage, StageRun
+
+Placement = Literal["equispaced", "greedy"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Knots(Stage):
+    """Put the kinks of the first layer, forgetting the initial weights, and solve for the last layer.
+
+    Where g sees one x alone: ``equispaced`` knots in (-1, 1), each moved by the member's seed within ``jitter`` / 2 of
+    the spacing to either side, or ``greedy``: the knots of the best continuous piecewise-linear approximation of
+    the slice on the grid. Networks of several inputs start from ridges with random directions and evenly spread
+    offsets, an embedding's table from the identity.
+    """
+
+    placement: Placement = "equispaced"
+    jitter: float = 0.25
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        check_choice("Knots.placement", self.placement, ("equispaced", "greedy"))
+        check_number("Knots.jitter", self.jitter, least=0.0, most=1.0)
+
+    def start(self, fit: GridFit) -> StageRun:
+        """Place the knots; all is done in one slice."""
+        return _Placed(fit, self)
+
+    def flops(self, method: Method, dims: Dims, where: TrainingGrid) -> float:
+        """Return about what placing and one least-squares solution take."""
+        return (
+            40 * costs.iteration_flops(method, dims, where)
+            if self.placement == "greedy"
+            else (costs.iteration_flops(method, dims, where))
+        )
+
+    def memory_bytes(self, method: Method, dims: Dims, where: TrainingGrid) -> int:
+        """Return the bytes of the least-squares solution."""
+        return costs.work_bytes(method, dims, where)
+
+    def check(self, method: Method, dims: Dims) -> None:
+        """Refuse methods without such a start."""
+        costs.check_supported("Knots", method, dims)
+        greedy = self.placement == "greedy"
+        if greedy and (isinstance(method, Hypernetwork) or not is_spline(method, dims)):
+            raise StudyError(
+                "Knots(placement='greedy') takes the knots of each slice y(., I) by itself: allowed for PerInstance "
+                f"with one x and one hidden layer of ReLUs; given {method.name}. Use placement='equispaced'."
+            )
+
+    @property
+    def label(self) -> str:
+        """``Knots(greedy)`` or ``Knots``."""
+        return "Knots(greedy)" if self.placement == "greedy" else "Knots"
+
+
+def equispaced(seeds: list[int], networks: int, num: int, jitter: float) -> Array:
+    """Return jittered knots [len(seeds) * networks, num]; every seed and network has its own jitter."""
+    noise = as_array(uniform(stream_keys(seeds, "init", "knots"), networks * num)).reshape(-1, num) - 0.5
+    spacing = 2.0 / (num + 1)
+    return splines.separated(-1 + spacing * (np.arange(1, num + 1) + jitter * noise)) if num else noise
+
+
+def greedy(y: Array, num: int) -> Array:
+    """Return the knots [problems, num] of the best continuous piecewise-linear approximations of ``y`` on its grid."""
+    from hyperscale.targets.exact import best_piecewise_linear
+
+    knots = np.asarray(best_piecewise_linear(y, num).knots, dtype=np.float64)
+    return splines.separated(knots) if num else knots
+
+
+class _Placed:
+    """A stage that is through after one slice."""
+
+    def __init__(self, fit: GridFit, stage: Knots) -> None:
+        self.fit, self.stage, self.done = fit, stage, False
+
+    def advance(self, deadline: float) -> bool:  # noqa: ARG002
+        """Place the kinks and solve for the last layer."""
+        if not self.done:
+            self._place()
+            self.done = True
+        return True
+
+    def _place(self) -> None:
+        """Place the kinks of every network."""
+        fit = self.fit
+        if isinstance(fit.method, Hypernetwork):
+            shared = SharedFits(fit)
+            knots = equispaced(fit.seeds, 1, shared.num_knots, self.stage.jitter)
+            fit.params.copy_(shared.params(knots, np.zeros((len(knots), shared.num_rows, shared.num_knots + 2))))
+            SharedVarPro(fit, 1).write()
+            return
+        fits = SplineFits(fit)
+        if self.stage.placement == "greedy":
+            knots = greedy(fits.y, fits.num_knots)
+        else:
+            networks = fits.num_problems // fit.num_members
+            knots = equispaced(fit.seeds, networks, fits.num_knots, self.stage.jitter)
+        fits.write(knots, fit_values(fits.mesh(knots)), np.ones(len(knots), dtype=bool))
+
+    def state(self) -> dict[str, Any]:
+        """Return whether the knots are placed."""
+        return {"done": self.done}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up a saved state."""
+        self.done = bool(state["done"])
+
+    def losses(self) -> Tensor:
+        """Return the mean squares of the residuals, [members]."""
+        with torch.no_grad():
+            return self.fit.residuals().square().mean(dim=(1, 2)).cpu()
