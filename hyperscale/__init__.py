@@ -16,23 +16,27 @@ __version__ = "0.1.0"
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 _HOME = {
+    "ActivatedEmbedding": "hyperscale.methods.activated_embedding",
     "Adam": "hyperscale.training.optimizers",
     "Approximation": "hyperscale.settings.approximation",
     "Calibration": "hyperscale.claims",
     "Ceiling": "hyperscale.claims",
     "Constant": "hyperscale.training.schedules",
+    "Constraints": "hyperscale.training.constraints",
     "Convergence": "hyperscale.claims",
     "Cosine": "hyperscale.training.schedules",
     "Embedding": "hyperscale.methods.embedding",
     "Exponential": "hyperscale.training.schedules",
     "Factor": "hyperscale.claims",
     "FixedSample": "hyperscale.targets.target",
+    "FourierEncoder": "hyperscale.networks.encoders",
     "FreshPoints": "hyperscale.targets.target",
     "GaussianMixture": "hyperscale.targets.gaussian_mixture",
     "Generation": "hyperscale.settings.generation",
     "HatEncoder": "hyperscale.networks.encoders",
     "Hypernetwork": "hyperscale.methods.hypernetwork",
     "InnerProduct": "hyperscale.targets.inner_product",
+    "LipschitzQuotient": "hyperscale.settings.lipschitz",
     "Monolithic": "hyperscale.methods.monolithic",
     "Monotone": "hyperscale.claims",
     "Ordering": "hyperscale.claims",
@@ -49,23 +53,27 @@ _HOME = {
 
 __all__ = [
     "SGD",
+    "ActivatedEmbedding",
     "Adam",
     "Approximation",
     "Calibration",
     "Ceiling",
     "Constant",
+    "Constraints",
     "Convergence",
     "Cosine",
     "Embedding",
     "Exponential",
     "Factor",
     "FixedSample",
+    "FourierEncoder",
     "FreshPoints",
     "GaussianMixture",
     "Generation",
     "HatEncoder",
     "Hypernetwork",
     "InnerProduct",
+    "LipschitzQuotient",
     "Monolithic",
     "Monotone",
     "Ordering",
@@ -104,18 +112,21 @@ if TYPE_CHECKING:
         Separation,
         WidthExponent,
     )
+    from hyperscale.methods.activated_embedding import ActivatedEmbedding
     from hyperscale.methods.embedding import Embedding
     from hyperscale.methods.hypernetwork import Hypernetwork
     from hyperscale.methods.monolithic import Monolithic
     from hyperscale.methods.per_instance import PerInstance
     from hyperscale.methods.weight_generator import WeightGenerator
-    from hyperscale.networks.encoders import HatEncoder
+    from hyperscale.networks.encoders import FourierEncoder, HatEncoder
     from hyperscale.settings.approximation import Approximation
     from hyperscale.settings.generation import Generation
+    from hyperscale.settings.lipschitz import LipschitzQuotient
     from hyperscale.study import Study, load_study
     from hyperscale.targets.gaussian_mixture import GaussianMixture
     from hyperscale.targets.inner_product import InnerProduct
     from hyperscale.targets.sobolev_ball import SobolevBall
     from hyperscale.targets.target import FixedSample, FreshPoints
+    from hyperscale.training.constraints import Constraints
     from hyperscale.training.optimizers import SGD, Adam
     from hyperscale.training.schedules import Constant, Cosine, Exponential
