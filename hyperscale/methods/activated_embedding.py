@@ -11,7 +11,13 @@ from hyperscale.methods.embedded import Embedded
 from hyperscale.methods.embedding import Embedding
 from hyperscale.methods.method import Dims
 from hyperscale.methods.packed import PackedModel
-from hyperscale.networks.activations import ACTIVATIONS, Activation, activation_function, lipschitz_constant, vanishes_at_zero
+from hyperscale.networks.activations import (
+    ACTIVATIONS,
+    Activation,
+    activation_function,
+    lipschitz_constant,
+    vanishes_at_zero,
+)
 
 _ALLOWED = tuple(name for name in ACTIVATIONS if name != "identity" and vanishes_at_zero(name))
 
