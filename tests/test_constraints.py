@@ -87,7 +87,7 @@ def test_members_within_the_bounds_stay_and_none_sees_another(case: str) -> None
 
 
 def test_biases_do_not_count() -> None:
-    """q's biases are as they were, however large; its weights alone shrink."""
+    """Biases of q are as they were, however large; its weights alone shrink."""
     method, dims = CASES["deep"]
     params = random_params(method, dims)
     layers = [
@@ -154,7 +154,7 @@ def test_a_table_keeps_its_mean_and_its_allowed_steps() -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_no_quotient_of_e_exceeds_its_lipschitz_number(case: str) -> None:
-    """Over close pairs of I the L1 quotient of e stays below the number; a table's comes within 1 part in 10^6 of it."""
+    """Over close pairs of I the L1 quotient of e stays below the number; a table's comes within 1e-6 of it."""
     method, dims = CASES[case]
     params = random_params(method, dims, members=2)
     e_params, _ = method.split_networks(dims, params)

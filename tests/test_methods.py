@@ -387,7 +387,7 @@ def test_an_embeddings_activation_vanishes_at_zero(word: Any) -> None:
 
 
 def test_only_a_nonlinearity_gives_a_long_embedding_a_rank_above_qs_width() -> None:
-    """e as a table of 9 rows, q linear of width 2: q's first layer sees rank 2 of an embedding of 6, else full rank."""
+    """With e a table of 9 rows, q of width 2 sees rank 2 of an embedding of 6; behind a nonlinearity, all of it."""
     dims = Dims(x_dim=1, conditioning_dim=1)
     shared: dict[str, Any] = {"primary_widths": (2,), "embedding_dim": 6, "encoder": HatEncoder(knots=9)}
     features = torch.eye(9, dtype=torch.float64)[None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 from torch import Tensor
 
@@ -12,14 +13,13 @@ from hyperscale.methods.embedding import Embedding
 from hyperscale.methods.method import Dims
 from hyperscale.methods.packed import PackedModel
 from hyperscale.networks.activations import (
-    ACTIVATIONS,
     Activation,
     activation_function,
     lipschitz_constant,
     vanishes_at_zero,
 )
 
-_ALLOWED = tuple(name for name in ACTIVATIONS if name != "identity" and vanishes_at_zero(name))
+_ALLOWED = tuple(name for name in get_args(Activation) if name != "identity" and vanishes_at_zero(name))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

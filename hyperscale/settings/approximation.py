@@ -78,8 +78,8 @@ class Approximation(Setting):
             )
         if encoder is not None and encoder.num_features(self.target.conditioning_dim) > _MAX_FEATURES:
             raise StudyError(
-                f"Approximation: the encoder {encoder.label} in {self.target.conditioning_dim} dimensions has more than "
-                f"{_MAX_FEATURES} features. Take fewer."
+                f"Approximation: the encoder {encoder.label} in {self.target.conditioning_dim} dimensions has more "
+                f"than {_MAX_FEATURES} features. Take fewer."
             )
 
     def _num_grid_instances(self) -> int:

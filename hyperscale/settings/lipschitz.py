@@ -104,7 +104,7 @@ class LipschitzRun:
     """The search on a pack of networks (a `PackRun`); a step is a round."""
 
     def __init__(self, setting: LipschitzQuotient, seeds: Sequence[int], device: str) -> None:
-        self.setting, self.num_steps = setting, setting.rounds
+        self.setting, self.num_steps, self.step = setting, setting.rounds, 0
         dims, method = setting.dims, setting.method
         self._params = method.initialize(dims, seeds).to(device)
         with torch.no_grad():
@@ -117,19 +117,16 @@ class LipschitzRun:
                 rounds=setting.rounds,
             )
 
-    @property
-    def step(self) -> int:
-        """The rounds made."""
-        return self._search.round
-
     def advance(self, max_seconds: float) -> bool:
         """Work for about ``max_seconds``, at least one round; True once the search has ended."""
         deadline = time.monotonic() + max_seconds
         with torch.no_grad():
-            while not self._search.advance():
+            while self.step < self.num_steps:
+                self._search.advance()
+                self.step = self._search.round
                 if time.monotonic() > deadline:
-                    return False
-        return True
+                    break
+        return self.step == self.num_steps
 
     def state(self) -> dict[str, Any]:
         """Return the search's places and what they came to; the networks are drawn again."""
@@ -138,6 +135,7 @@ class LipschitzRun:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take up a saved state."""
         self._search.restore(state)
+        self.step = self._search.round
 
     def outcomes(self) -> list[Outcome]:
         """Return every network's quotient, spectral complexity and their ratio."""

@@ -190,7 +190,7 @@ def _shrink(layers: Sequence[Layer], product: Tensor, bound: float) -> None:
 
 
 def _project_rows(weight: Tensor, radius: float) -> None:
-    """Move the rows of weights [members, fan_in, fan_out] with too large an L1 norm to the nearest allowed, in place."""
+    """Move the rows of [members, fan_in, fan_out] with too large an L1 norm to the nearest allowed, in place."""
     excess = _row_norms(weight) > radius * (1 + _slack(weight))
     if excess.any():
         weight[excess] = project_onto_l1_ball(weight[excess], radius)
