@@ -16,12 +16,14 @@ __version__ = "0.1.0"
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 _HOME = {
+    "ActivatedEmbedding": "hyperscale.methods.activated_embedding",
     "Adam": "hyperscale.training.optimizers",
     "Approximation": "hyperscale.settings.approximation",
     "BestApproximation": "hyperscale.settings.best_approximation",
     "Calibration": "hyperscale.claims",
     "Ceiling": "hyperscale.claims",
     "Constant": "hyperscale.training.schedules",
+    "Constraints": "hyperscale.training.constraints",
     "Convergence": "hyperscale.claims",
     "Cosine": "hyperscale.training.schedules",
     "Descent": "hyperscale.training.descent",
@@ -29,6 +31,7 @@ _HOME = {
     "Exponential": "hyperscale.training.schedules",
     "Factor": "hyperscale.claims",
     "FixedSample": "hyperscale.targets.target",
+    "FourierEncoder": "hyperscale.networks.encoders",
     "FreshPoints": "hyperscale.targets.target",
     "GaussianMixture": "hyperscale.targets.gaussian_mixture",
     "Generation": "hyperscale.settings.generation",
@@ -39,6 +42,7 @@ _HOME = {
     "KnotBalance": "hyperscale.training.knot_balance",
     "Knots": "hyperscale.training.knots",
     "LpContinuation": "hyperscale.training.lp_continuation",
+    "LipschitzQuotient": "hyperscale.settings.lipschitz",
     "Monolithic": "hyperscale.methods.monolithic",
     "Monotone": "hyperscale.claims",
     "Ordering": "hyperscale.claims",
@@ -60,12 +64,14 @@ _HOME = {
 __all__ = [
     "LBFGS",
     "SGD",
+    "ActivatedEmbedding",
     "Adam",
     "Approximation",
     "BestApproximation",
     "Calibration",
     "Ceiling",
     "Constant",
+    "Constraints",
     "Convergence",
     "Cosine",
     "Descent",
@@ -73,6 +79,7 @@ __all__ = [
     "Exponential",
     "Factor",
     "FixedSample",
+    "FourierEncoder",
     "FreshPoints",
     "GaussianMixture",
     "Generation",
@@ -82,6 +89,7 @@ __all__ = [
     "KnotBalance",
     "Knots",
     "LpContinuation",
+    "LipschitzQuotient",
     "Monolithic",
     "Monotone",
     "Ordering",
@@ -124,15 +132,17 @@ if TYPE_CHECKING:
         Separation,
         WidthExponent,
     )
+    from hyperscale.methods.activated_embedding import ActivatedEmbedding
     from hyperscale.methods.embedding import Embedding
     from hyperscale.methods.hypernetwork import Hypernetwork
     from hyperscale.methods.monolithic import Monolithic
     from hyperscale.methods.per_instance import PerInstance
     from hyperscale.methods.weight_generator import WeightGenerator
-    from hyperscale.networks.encoders import HatEncoder
+    from hyperscale.networks.encoders import FourierEncoder, HatEncoder
     from hyperscale.settings.approximation import Approximation
     from hyperscale.settings.best_approximation import BestApproximation
     from hyperscale.settings.generation import Generation
+    from hyperscale.settings.lipschitz import LipschitzQuotient
     from hyperscale.study import Study, load_study
     from hyperscale.targets.gaussian_mixture import GaussianMixture
     from hyperscale.targets.inner_product import InnerProduct
@@ -144,6 +154,7 @@ if TYPE_CHECKING:
     from hyperscale.training.knot_balance import KnotBalance
     from hyperscale.training.knots import Knots
     from hyperscale.training.lp_continuation import LpContinuation
+    from hyperscale.training.constraints import Constraints
     from hyperscale.training.optimizers import SGD, Adam
     from hyperscale.training.outer_lp import OuterLP
     from hyperscale.training.schedules import Constant, Cosine, Exponential

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from hyperscale.methods.activated_embedding import ActivatedEmbedding
 from hyperscale.methods.embedding import Embedding
 from hyperscale.methods.hypernetwork import Hypernetwork
 from hyperscale.methods.method import Method
 from hyperscale.methods.monolithic import Monolithic
 from hyperscale.methods.per_instance import PerInstance
-from hyperscale.networks.encoders import HatEncoder
+from hyperscale.networks.encoders import FourierEncoder, HatEncoder
 from hyperscale.settings.approximation import Approximation
 from hyperscale.settings.setting import Outcome, Setting
 from hyperscale.targets.sobolev_ball import SobolevBall
@@ -27,6 +28,7 @@ METHODS: dict[str, Method] = {
     "hypernetwork": Hypernetwork(widths=(5,), **SHARED),
     "hypernetwork-table": Hypernetwork(encoder=HatEncoder(knots=5), initialization="shared_primary", **SHARED),
     "embedding": Embedding(widths=(5,), embedding_dim=2, **SHARED),
+    "embedding-activated": ActivatedEmbedding(encoder=FourierEncoder(frequencies=9), embedding_dim=2, **SHARED),
     "monolithic": Monolithic(**SHARED),
     "per-instance": PerInstance(num_instances=3, restarts=2, **SHARED),
 }

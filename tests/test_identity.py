@@ -12,14 +12,16 @@ import pytest
 
 from hyperscale.errors import StudyError
 from hyperscale.identity import canonical, canonical_text, sha256
+from hyperscale.methods.activated_embedding import ActivatedEmbedding
 from hyperscale.methods.embedding import Embedding
 from hyperscale.methods.hypernetwork import Hypernetwork
 from hyperscale.methods.monolithic import Monolithic
 from hyperscale.methods.per_instance import PerInstance
 from hyperscale.methods.weight_generator import WeightGenerator
-from hyperscale.networks.encoders import HatEncoder
+from hyperscale.networks.encoders import FourierEncoder, HatEncoder
 from hyperscale.settings.approximation import Approximation
 from hyperscale.settings.generation import Generation
+from hyperscale.settings.lipschitz import LipschitzQuotient
 from hyperscale.settings.setting import Setting
 from hyperscale.targets.gaussian_mixture import GaussianMixture
 from hyperscale.targets.inner_product import InnerProduct
@@ -50,10 +52,15 @@ SETTINGS: dict[str, Setting] = {
     "monolithic": approximation(target=PRODUCT, points=SAMPLE, optimizer=SGD(lr=0.5, schedule=Exponential(rate=0.5))),
     "per-instance": approximation(method=PerInstance(primary_widths=(4, 2), num_instances=5)),
     "generation": Generation(accuracy_weight=1.5),
+    "activated": approximation(
+        method=ActivatedEmbedding(primary_widths=(4,), embedding_dim=2, encoder=FourierEncoder(frequencies=8, scale=2))
+    ),
+    "lipschitz": LipschitzQuotient(method=Monolithic(primary_widths=(4, 3))),
 }
 OTHER_WORDS = {
     "activation": "elu",
     "bias": "all",
+    "embedding_activation": "relu",
     "initialization": "he_uniform",
     "precision": "float64",
 }
@@ -155,6 +162,10 @@ def test_floats_count_at_full_precision() -> None:
         ),
         (Generation(accuracy_weight=2, norm_penalty=1), Generation(accuracy_weight=2.0, norm_penalty=1.0)),
         (
+            approximation(method=Hypernetwork(primary_widths=(4,), encoder=FourierEncoder(scale=2))),
+            approximation(method=Hypernetwork(primary_widths=(4,), encoder=FourierEncoder(scale=2.0))),
+        ),
+        (
             Generation(accuracy_weight=1, generator=WeightGenerator(init_scale=6)),
             Generation(accuracy_weight=1, generator=WeightGenerator(init_scale=6.0)),
         ),
@@ -195,9 +206,9 @@ def test_text_is_sorted_compact_and_unescaped() -> None:
 
 
 def test_digests_are_the_recorded_ones() -> None:
-    """Recorded digests of two settings and a trial: a change here makes every finished trial unknown."""
+    """Recorded digests of four settings and a trial: a change here makes every finished trial unknown."""
     golden = json.loads(GOLDEN.read_text())
-    for name in ("hypernetwork", "generation"):
+    for name in ("hypernetwork", "generation", "activated", "lipschitz"):
         assert canonical(SETTINGS[name]) == golden[name]["canonical"]
         assert SETTINGS[name].digest() == golden[name]["digest"]
     assert Trial(setting=SETTINGS["hypernetwork"], seed=3).digest == golden["trial"]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hyperscale.errors import StudyError
+from hyperscale.methods.activated_embedding import ActivatedEmbedding
 from hyperscale.methods.embedding import Embedding
 from hyperscale.methods.hypernetwork import Hypernetwork
 from hyperscale.methods.method import Dims, Method
@@ -376,3 +377,29 @@ def test_bad_fields_are_named(kind: Any, fields: dict[str, Any], named: str) -> 
         kind(**fields)
     assert named in str(caught.value)
     assert "llowed" in str(caught.value) or "Use " in str(caught.value)
+
+
+@pytest.mark.parametrize("word", ["identity", "sigmoid", "tahn"])
+def test_an_embeddings_activation_vanishes_at_zero(word: Any) -> None:
+    """The identity is `Embedding` itself, and s(0) != 0 is not in the theorem: both are refused by name."""
+    with pytest.raises(StudyError, match=r"ActivatedEmbedding\.embedding_activation"):
+        ActivatedEmbedding(primary_widths=(4,), embedding_dim=2, embedding_activation=word)
+
+
+def test_only_a_nonlinearity_gives_a_long_embedding_a_rank_above_qs_width() -> None:
+    """With e a table of 9 rows, q of width 2 sees rank 2 of an embedding of 6; behind a nonlinearity, all of it."""
+    dims = Dims(x_dim=1, conditioning_dim=1)
+    shared: dict[str, Any] = {"primary_widths": (2,), "embedding_dim": 6, "encoder": HatEncoder(knots=9)}
+    features = torch.eye(9, dtype=torch.float64)[None]
+    ranks = []
+    for method in (Embedding(**shared), ActivatedEmbedding(**shared)):
+        assert method.name == "Embedding"
+        params = method.initialize(dims, [0])
+        e_params, q_params = method.split_networks(dims, params)
+        weight = method.primary_shape(dims).split(q_params)[0][0][:, 1:]
+        (table, _), *_ = method.e_shape(dims).split(e_params)
+        # What e reaches once its table may be anything whose product with W_e is the same: the row space that counts.
+        inside = table @ weight @ torch.linalg.pinv(weight)
+        embedded = method.embed(dims, inside.flatten(1), features)
+        ranks.append(int(torch.linalg.matrix_rank(embedded[0])))
+    assert ranks == [2, 6]

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from hyperscale.methods.activated_embedding import ActivatedEmbedding
 from hyperscale.methods.embedded import Embedded
 from hyperscale.methods.embedding import Embedding
 from hyperscale.methods.generated import Contracted, Generated
@@ -96,6 +97,23 @@ class TestForms:
                     model = check(method, SMALL, 40, points)
                     assert isinstance(model, Embedded)
                     assert model.composes
+
+    def test_activated(self, activation: Any, bias: Any) -> None:
+        """A nonlinearity on the embedding: e of any depth, never composed, not even where it is long."""
+        for embedding_activation, embedding_dim in (("tanh", 3), ("relu", 90)):
+            for widths in DEPTHS:
+                method = ActivatedEmbedding(
+                    primary_widths=(4,),
+                    widths=widths,
+                    embedding_dim=embedding_dim,
+                    activation=activation,
+                    bias=bias,
+                    embedding_activation=embedding_activation,
+                )
+                for instances, points in ((5, 1), (40, 2)):
+                    model = check(method, SMALL, instances, points)
+                    assert isinstance(model, Embedded)
+                    assert not model.composes
 
     def test_joint_and_separate(self, activation: Any, bias: Any) -> None:
         """One network on [x, I], and one of its own for every I."""

@@ -13,6 +13,7 @@ import pytest
 
 from hyperscale.settings.approximation import Approximation
 from hyperscale.settings.generation import Generation
+from hyperscale.settings.lipschitz import LipschitzQuotient
 from hyperscale.settings.setting import Setting
 from hyperscale.study import load_study
 from hyperscale.targets.inner_product import InnerProduct
@@ -20,7 +21,7 @@ from hyperscale.targets.target import FixedSample, FreshPoints
 
 ROOT = Path(__file__).parent.parent
 STUDIES = sorted(ROOT.glob("studies/**/*.py"))
-NUM_TRIALS = {"quickstart": 162, "toy": 45, "synthetic-depth": 1600}
+NUM_TRIALS = {"quickstart": 162, "toy": 45, "synthetic-depth": 1600, "spectral-complexity": 960}
 
 
 def test_every_study_is_counted_here() -> None:
@@ -69,6 +70,8 @@ def shrunk(setting: Setting) -> Setting:
     """Return the same setting with a tiny budget: same method, same program apart from sizes of samples."""
     if isinstance(setting, Generation):
         return dataclasses.replace(setting, steps=3)
+    if isinstance(setting, LipschitzQuotient):
+        return dataclasses.replace(setting, pairs=2, rounds=2)
     assert isinstance(setting, Approximation)
     if isinstance(setting.points, FixedSample):
         points = FixedSample(size=20, test_size=10, batch_size=10)

@@ -19,6 +19,7 @@ from hyperscale.errors import AnalysisError, did_you_mean
 SPENT = ("finished", "diverged")
 _POOLED_COLUMNS = (
     "activation", "bias", "encoder", "initialization", "widths", "primary_widths", "embedding_dim",
+    "embedding_activation",
     "optimizer", "schedule",
     "steps", "batch", "precision", "num_instances", "restarts",
 )  # fmt: skip

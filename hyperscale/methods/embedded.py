@@ -17,14 +17,23 @@ class Embedded:
     """``W_x x + W_e e(I) + b`` is q's first layer: the part of I is computed once per I.
 
     With ``composes``, e's last layer and W_e, both linear, are multiplied first: (s V) W_e becomes s (V W_e). Worth it
-    where the embedding is long and q's first layer narrow.
+    where the embedding is long and q's first layer narrow, and possible only while ``embedding_activation``, which
+    is applied to e's output, is the identity.
     """
 
     def __init__(
-        self, shapes: tuple[Shape, Shape], activation: Activation, params: Tensor, gradient: Tensor, *, composes: bool
+        self,
+        shapes: tuple[Shape, Shape],
+        activation: Activation,
+        params: Tensor,
+        gradient: Tensor,
+        *,
+        composes: bool,
+        embedding_activation: Activation = "identity",
     ) -> None:
+        assert embedding_activation == "identity" or not composes
         e, q = shapes
-        self.activation, self.composes = activation, composes
+        self.activation, self.composes, self.embedding_activation = activation, composes, embedding_activation
         parts = [flat.split([e.num_params, q.num_params], dim=-1) for flat in (params, gradient)]
         (self.e, self.q), (self.e_gradient, self.q_gradient) = ((layers_of(e, a), layers_of(q, b)) for a, b in parts)
         x_dim = q.sizes[0] - e.sizes[-1]
@@ -44,6 +53,7 @@ class Embedded:
             shift = affine(self._values[-1], self._composed)
         else:
             self._values = forward(self.e, features, self.activation)
+            activate_(self._values[-1], self.embedding_activation)
             shift = affine(self._values[-1], self.first[1])
         hidden = self._first_layer(x, shift)
         if not self.q:
@@ -92,6 +102,7 @@ class Embedded:
         else:
             differentiate_affine(self._values[-1], shift, self.first_gradient[1])
             back = affine_input_gradient(shift, self.first[1])
+            differentiate_(back, self._values[-1], self.embedding_activation)
         backward(self.e, self.e_gradient, self._values, back, self.activation)
 
     def _differentiate_composed(self, shift: Tensor) -> None:

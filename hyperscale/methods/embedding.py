@@ -82,15 +82,20 @@ class Embedding(ConditionedMethod):
         networks = ((self.e_shape(dims), "e"), (self.primary_shape(dims), "q"))
         return torch.cat([initialize(shape, seeds, label, self.initialization) for shape, label in networks], dim=-1)
 
-    def _split(self, dims: Dims, params: Tensor) -> tuple[Tensor, Tensor]:
+    def split_networks(self, dims: Dims, params: Tensor) -> tuple[Tensor, Tensor]:
+        """Return views of e's parameters [members, N_e] and of q's [members, N_q]."""
         e_params, q_params = params.split([self.e_shape(dims).num_params, self.num_params_primary(dims)], dim=-1)
         return e_params, q_params
+
+    def embed(self, dims: Dims, e_params: Tensor, features: Tensor) -> Tensor:
+        """Return e(I), [members, instances, embedding_dim], for I's features and e's parameters."""
+        return evaluate(self.e_shape(dims).split(e_params), features, activation_function(self.activation))
 
     def respond(self, dims: Dims, params: Tensor, x: Tensor, features: Tensor) -> Tensor:
         """Return q([x, e(I)]), [members, instances, points, output_dim]."""
         activation = activation_function(self.activation)
-        e_params, q_params = self._split(dims, params)
-        embedded = evaluate(self.e_shape(dims).split(e_params), features, activation)
+        e_params, q_params = self.split_networks(dims, params)
+        embedded = self.embed(dims, e_params, features)
         (weight, bias), *rest = self.primary_shape(dims).split(q_params)
         weight_x, weight_e = weight.split([dims.x_dim, self.embedding_dim], dim=-2)
         shift = linear(embedded, (weight_e, bias)).unsqueeze(-2)
@@ -127,7 +132,7 @@ class Embedding(ConditionedMethod):
 
     def spectral_complexities(self, dims: Dims, params: Tensor, conditioning: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
         """Return C(e) and C(q), each [members]."""
-        e_params, q_params = self._split(dims, params)
+        e_params, q_params = self.split_networks(dims, params)
         return {
             "spectral_complexity_primary": spectral_complexity(
                 self.primary_shape(dims).split(q_params), self.activation

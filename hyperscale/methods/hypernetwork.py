@@ -42,11 +42,11 @@ class Hypernetwork(ConditionedMethod):
         """Check the fields, the initialisation among them."""
         ConditionedMethod.__post_init__(self)
         check_choice("Hypernetwork.initialization", self.initialization, _SCHEMES)
-        table = self.encoder is not None and not self.widths
+        table = self.encoder is not None and self.encoder.sums_to_one and not self.widths
         if self.initialization == "shared_primary" and not (table or self.bias in ("f_only", "all")):
             raise StudyError(
                 "Hypernetwork.initialization 'shared_primary' puts one initial g into f's last bias, or into every "
-                f"row of a table; given bias {self.bias!r}. Use bias 'f_only' or 'all', or an encoder and widths=()."
+                f"row of a table; given bias {self.bias!r}. Use bias 'f_only' or 'all', or HatEncoder and widths=()."
             )
 
     def primary_shape(self, dims: Dims) -> Shape:

@@ -13,7 +13,7 @@ from torch import Tensor
 from hyperscale.errors import StudyError, check_choice, check_integer
 from hyperscale.methods.packed import Differentiated, PackedModel
 from hyperscale.networks.activations import ACTIVATIONS, Activation
-from hyperscale.networks.encoders import HatEncoder
+from hyperscale.networks.encoders import Encoder
 from hyperscale.networks.mlp import Shape
 
 Bias = Literal["none", "f_only", "primary_only", "hidden", "all"]
@@ -187,13 +187,16 @@ class ConditionedMethod(Method):
     """
 
     widths: tuple[int, ...] = ()
-    encoder: HatEncoder | None = None
+    encoder: Encoder | None = None
 
     def __post_init__(self) -> None:
         """Check the fields, the encoder among them."""
         Method.__post_init__(self)
-        if self.encoder is not None and not isinstance(self.encoder, HatEncoder):
-            raise StudyError(f"{self.name}.encoder is {self.encoder!r}; allowed: None or HatEncoder(knots=...).")
+        if self.encoder is not None and not isinstance(self.encoder, Encoder):
+            raise StudyError(
+                f"{type(self).__name__}.encoder is {self.encoder!r}; "
+                "allowed: None, HatEncoder(knots=...) or FourierEncoder(frequencies=..., scale=...)."
+            )
 
     def conditioning_shape(self, dims: Dims, num_outputs: int) -> Shape:
         """Return the shape of the network that sees I, encoded or not, and gives ``num_outputs`` numbers."""
@@ -213,7 +216,7 @@ class ConditionedMethod(Method):
         row["width"] = max(self.widths, default=0)
         row["depth"] = len(self.widths) + 1
         if self.encoder is not None:
-            row["encoder"] = f"hat({self.encoder.knots})"
+            row["encoder"] = self.encoder.label
         return row
 
 

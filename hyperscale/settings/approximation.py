@@ -71,15 +71,15 @@ class Approximation(Setting):
             )
 
         encoder = self.method.encoder if isinstance(self.method, ConditionedMethod) else None
-        if encoder is not None and self.target.inputs != "uniform":
+        if encoder is not None and encoder.cube_only and self.target.inputs != "uniform":
             raise StudyError(
                 f"Approximation: {self.method.name}.encoder covers [-1, 1] only, and {type(self.target).__name__} has "
                 "unbounded inputs. Leave the encoder out."
             )
         if encoder is not None and encoder.num_features(self.target.conditioning_dim) > _MAX_FEATURES:
             raise StudyError(
-                f"Approximation: {encoder.knots} knots in {self.target.conditioning_dim} dimensions are more than "
-                f"{_MAX_FEATURES} features. Take fewer knots."
+                f"Approximation: the encoder {encoder.label} in {self.target.conditioning_dim} dimensions has more "
+                f"than {_MAX_FEATURES} features. Take fewer."
             )
 
     def _num_grid_instances(self) -> int:
