@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.exponents.calibration import LEAST_RATIO
+from analysis.exponents.decisions import MIN_SIZES
 from analysis.judging.pairing import MAX_NAMED, complete_seeds, is_size
 from analysis.judging.verdicts import Cause, SizeRatio, Verdict, inconclusive
 from hyperscale.claims import Factor
@@ -23,7 +24,7 @@ from hyperscale.claims import Factor
 def check_column(claim: Factor, table: pd.DataFrame) -> Verdict:
     """Judge ``error <= factor * column`` at every value of ``at_each``, by the best trial and the worst target there.
 
-    Attained where it holds at all values (by the certified bounds too, where the table has them); not attained where
+    Attained where it holds at all of at least `MIN_SIZES` values (by the certified bounds too, where the table has them); not attained where
     at some value the error that was found is larger; inconclusive where only the certified bound is.
     """
     spent = complete_seeds(table, claim, claim.at_each)
@@ -72,13 +73,13 @@ def size_ratios(claim: Factor, rows: pd.DataFrame) -> tuple[SizeRatio, ...]:
     certified = grouped.max().where(grouped.count() == grouped.size())  # known for every target, or not at all
     return tuple(
         SizeRatio(
-            at=at if isinstance(at, str) else float(at),
-            error=float(worst.at[at, "error"]),
-            reference=float(worst.at[at, "reference"]),
-            ratio=float(worst.at[at, "ratio"]),
-            certified=None if np.isnan(certified[at]) else float(certified[at]),
+            at=row["at"] if isinstance(row["at"], str) else float(row["at"]),
+            error=float(row["error"]),
+            reference=float(row["reference"]),
+            ratio=float(row["ratio"]),
+            certified=None if np.isnan(row["certified"]) else float(row["certified"]),
         )
-        for at in worst.index.tolist()
+        for row in worst.assign(certified=certified).reset_index().to_dict("records")
     )
 
 
@@ -101,6 +102,9 @@ def _judge(claim: Factor, ratios: Sequence[SizeRatio]) -> Verdict:
         text = f"{count}, by the largest errors found; by {claim.metric}_bound, which is certified, it holds at {sure} "
         text = f"{text}of {len(ratios)}. A narrower bracket of the sup norm would settle the others."
         return inconclusive(claim, Cause.NOT_IDENTIFIED, text)
+    if len(ratios) < MIN_SIZES:
+        text = f"{count}. That is too few to speak of every size; run at least {MIN_SIZES}."
+        return inconclusive(claim, Cause.UNDERPOWERED, text)
     if certified:
         every = f"{len(ratios)} of {_values(claim, len(ratios))}"
         by = f"By {claim.metric}_bound, which is certified, it holds at {every} too."

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +21,7 @@ from analysis.judging.pairing import (
     no_better_than_zero,
     same_members,
     unequal_budget,
+    unlike_note,
     worst_target,
 )
 from analysis.judging.slopes import mean_of
@@ -50,8 +50,7 @@ def _to_method(claim: Factor, table: pd.DataFrame) -> Verdict:
     if any((frame.to_numpy() <= 0).any() for frame in worst):
         return inconclusive(claim, Cause.NOT_IDENTIFIED, "an error of 0 leaves no ratio; measure it more finely.")
     gaps = gaps_between(worst[0], worst[1], interpolate=is_size(claim.at_each), logs=True)
-    comparable, unlike = _comparable(claim, frames, rows)
-    gaps = gaps.loc[:, gaps.columns.isin(comparable)]
+    gaps, unlike = _comparable(claim, gaps, frames, rows)
     gaps = gaps.loc[:, gaps.count() > 1].dropna(how="all")
     notes = (*spent.notes, *unlike)
     if gaps.empty:
@@ -81,14 +80,18 @@ def _to_method(claim: Factor, table: pd.DataFrame) -> Verdict:
     )
 
 
-def _comparable(claim: Factor, frames: list[pd.DataFrame], rows: pd.DataFrame) -> tuple[list[Any], tuple[str, ...]]:
-    """Return the values at which both methods saw the same members of growing targets, and a note on the others."""
+def _comparable(
+    claim: Factor, gaps: pd.DataFrame, frames: list[pd.DataFrame], rows: pd.DataFrame
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Return the gaps at values where both methods saw the same members of growing targets, and a note on others."""
+    if (rows["_member"] == "").all():
+        return gaps, ()
     pairs = gaps_between(frames[0], frames[1], interpolate=is_size(claim.at_each), logs=False)
-    if pairs.empty and (rows["_member"] == "").all():
-        return sorted({*frames[0].columns, *frames[1].columns}), ()
-    kept, note = same_members(pairs, frames, rows, claim)
+    kept, _ = same_members(pairs, frames, rows, claim)
     whole = [value for value in kept.columns if kept[value].count() == pairs[value].count()]
-    return (list(pairs.columns) if not note and len(whole) == len(pairs.columns) else whole), note
+    return gaps.loc[:, gaps.columns.isin(whole)], unlike_note(
+        claim, len(pairs.columns) - len(whole), len(pairs.columns)
+    )
 
 
 def _judge_factor(claim: Factor, lower: float, upper: float, at: object) -> Verdict:

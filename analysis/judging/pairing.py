@@ -115,12 +115,16 @@ def same_members(
             if len(set(used)) > 1:
                 kept.loc[unit, value] = np.nan
     kept = kept.dropna(axis=0, how="all").dropna(axis=1, how="all")
-    lost = len(gaps.columns) - len(kept.columns)
+    return kept, unlike_note(claim, len(gaps.columns) - len(kept.columns), len(gaps.columns))
+
+
+def unlike_note(claim: Ordering | Factor, lost: int, total: int) -> tuple[str, ...]:
+    """Return no note, or one that says at how many values two methods had different members of a target's family."""
     if not lost:
-        return kept, ()
-    return kept, (
-        f"Left out: {lost} of {len(gaps.columns)} values of {claim.at_each}, at which the two methods had different "
-        "members of the target's family; errors on different targets cannot be compared.",
+        return ()
+    return (
+        f"Left out: {lost} of {total} values of {claim.at_each}, at which the two methods had different members of the "
+        "target's family; errors on different targets cannot be compared.",
     )
 
 
@@ -178,14 +182,14 @@ def _left_out_note(num_left_out: int) -> tuple[str, ...]:
 
 def _diverged_note(rows: pd.DataFrame, column: str) -> tuple[str, ...]:
     """Return no note, or one that names the diverged trials: spent, but without a value to compare."""
-    counts = rows[rows["status"] == "diverged"].groupby(["method", column]).size()
+    counts = rows[rows["status"] == "diverged"].groupby(["method", column]).size().reset_index(name="count")
     if counts.empty:
         return ()
-    named = [f"{count} of {method} at {column} = {value}" for (method, value), count in counts.items()]
+    named = [f"{row['count']} of {row['method']} at {column} = {row[column]}" for row in counts.to_dict("records")]
     more = f" and at {len(named) - MAX_NAMED} more values" if len(named) > MAX_NAMED else ""
-    total = int(counts.sum())
+    total = int(counts["count"].sum())
     return (
-        f"{total} diverged trial{'s' if total > 1 else ''} count as spent and are otherwise left out: "
+        f"{total} diverged trial{'s count' if total > 1 else ' counts'} as spent and left out otherwise: "
         f"{', '.join(named[:MAX_NAMED])}{more}.",
     )
 
