@@ -24,8 +24,9 @@ from hyperscale.claims import Factor
 def check_column(claim: Factor, table: pd.DataFrame) -> Verdict:
     """Judge ``error <= factor * column`` at every value of ``at_each``, by the best trial and the worst target there.
 
-    Attained where it holds at all of at least `MIN_SIZES` values (by the certified bounds too, where the table has them); not attained where
-    at some value the error that was found is larger; inconclusive where only the certified bound is.
+    Attained where it holds at all of at least `MIN_SIZES` values (by the certified bounds too, where the table has
+    them); not attained where at some value the error that was found is larger; inconclusive where only the certified
+    bound is.
     """
     spent = complete_seeds(table, claim, claim.at_each)
     rows = spent.rows[(spent.rows["status"] == "finished") & spent.rows[claim.metric].notna()]

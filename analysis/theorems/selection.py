@@ -37,7 +37,8 @@ def instance_plain_rate(
 ) -> ScalingRate:
     """Thm. 1 with n = m1: a network for each y(., I) alone that reaches eps has N = Omega(eps^(-m1/r)).
 
-    Of the hardest y(., I) in W(r, m1). The lower half beside `instance_rate`; with m1 = 1 the exponent of the error is r itself.
+    Of the hardest y(., I) in W(r, m1). The lower half beside `instance_rate`; with m1 = 1 the exponent of the error
+    is r itself.
     """
     dim, r = target.x_dim, target.smoothness
     return ScalingRate(
@@ -207,7 +208,8 @@ def deep_selection_rate(
         theorem=f"Discontinuous choice of weights, {source}",
         statement=(
             "Deep ReLU networks whose weights depend discontinuously on the target reach error ≤ "
-            f"c N^-{2 * r / dim:.3g}, where a continuous choice reaches N^-{r / dim:.3g}; logarithms apart, no ReLU network does better."
+            f"c N^-{2 * r / dim:.3g}, where a continuous choice reaches N^-{r / dim:.3g}; logarithms apart, no ReLU "
+            "network does better."
         ),
         conditions=(
             "ReLU, and a depth that grows in proportion to N; networks of fixed depth have the exponent r/m, up to "
