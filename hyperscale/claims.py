@@ -37,7 +37,7 @@ def is_error(metric: str) -> bool:
     return any(word in metric.lower() for word in _ERROR_WORDS)
 
 
-def _require_two(kind: str, field_name: str, first: str | type, second: str | type) -> None:
+def _require_two(kind: str, field_name: str, first: str | type, second: str | type | None) -> None:
     """Raise `StudyError` where a claim compares a method with itself."""
     if first == second:
         raise StudyError(f"{kind}.{field_name}: both methods are {first!r}; allowed: two different methods.")
@@ -255,30 +255,48 @@ class Separation(Cited):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Factor(Cited):
-    """The error of ``method`` is at most ``factor`` times that of ``reference`` at every value of ``at_each``."""
+    """The error of ``method`` is at most ``factor`` times a reference at every value of ``at_each``.
+
+    The reference is another method's error (``reference``), or a column of the method's own trials
+    (``reference_column``) that holds an infimum or a lower bound on one: ``Factor(method="Hypernetwork",
+    reference_column="per_instance_infimum", factor=3)``.
+    """
 
     method: str | type
-    reference: str | type
+    reference: str | type | None = None
+    reference_column: str | None = None
     factor: float
     metric: str = "sup_error"
     at_each: str = "num_params_primary"
 
     def __post_init__(self) -> None:
-        """Normalise the methods to their names and check the factor."""
+        """Normalise the methods to their names and check the reference and the factor."""
         object.__setattr__(self, "method", method_name(self.method))
-        object.__setattr__(self, "reference", method_name(self.reference))
-        _require_two("Factor", "method", self.method, self.reference)
+        if (self.reference is None) == (self.reference_column is None):
+            raise StudyError(
+                f"Factor has reference={self.reference!r} and reference_column={self.reference_column!r}; allowed: "
+                "one of them, a method to compare with or a column of the method's own trials."
+            )
+        if self.reference is not None:
+            object.__setattr__(self, "reference", method_name(self.reference))
+            _require_two("Factor", "method", self.method, self.reference)
+        elif self.reference_column == self.metric:
+            raise StudyError(
+                f"Factor.reference_column is {self.metric!r}, the metric itself; allowed: another column, such as "
+                "'per_instance_infimum'."
+            )
         check_number("Factor.factor", self.factor, above=0)
 
     @property
     def methods(self) -> tuple[str, ...]:
         """The methods the claim speaks of, the reference last."""
-        return (method_name(self.method), method_name(self.reference))
+        own = method_name(self.method)
+        return (own,) if self.reference is None else (own, method_name(self.reference))
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the trial table that the claim reads."""
-        return (self.metric, self.at_each)
+        return (self.metric, *([] if self.reference_column is None else [self.reference_column]), self.at_each)
 
     @property
     def expected(self) -> tuple[str, float | None, str]:
@@ -288,7 +306,8 @@ class Factor(Cited):
     @property
     def title(self) -> str:
         """One line for tables: ``sup_error: Hypernetwork ≤ 3 × PerInstance at each num_params_primary``."""
-        return f"{self.metric}: {self.method} ≤ {self.factor:.3g} × {self.reference} at each {self.at_each}"
+        other = self.reference_column or self.reference
+        return f"{self.metric}: {self.method} ≤ {self.factor:.3g} × {other} at each {self.at_each}"
 
 
 Claim = ScalingRate | Ordering | Monotone | Separation | Factor | Convergence | WidthExponent | Ceiling

@@ -88,17 +88,19 @@ CALLS: dict[str, Callable[[], Claim]] = {
         for name in (
             "universal_rate", "instance_rate", "continuous_selection_rate", "plain_rate", "embedding_rate_fixed",
             "embedding_rate_growing", "hypernetwork_rate", "total_rate", "modularity_ordering",
-            "modularity_separation", "total_separation",
+            "modularity_separation", "total_separation", "instance_plain_rate", "instance_match", "hypernetwork_match",
+            "total_plain_rate", "deep_selection_rate",
         )
     },
     **{
         name: getattr(theorems, name)
-        for name in ("total_ordering", "instance_factor", "selector_factor", "emulation_factor")
+        for name in ("total_ordering", "instance_factor", "selector_factor", "emulation_factor", "infimum_factor")
     },
     **{
         name: partial(getattr(theorems, name), method="M")
         for name in (
-            "unique_approximator", "neuron_gain", "shallow_neuron_gain", "lipschitz_ceiling", "variance_decay",
+            "unique_approximator", "added_neuron_ceiling",
+            "neuron_gain", "shallow_neuron_gain", "lipschitz_ceiling", "variance_decay",
             "variance_plateau", "kernel_derivative_decay", "rotation_invariance", "feature_invariance",
             "depth_penalty", "width_benefit",
         )
@@ -132,7 +134,7 @@ def test_the_table_names_every_function_and_its_kind_of_claim() -> None:
 def test_each_claim_cites_its_source_and_says_where_it_fails(name: str) -> None:
     """Source with paper, a statement, conditions one of which says what is outside them; nothing is ever proved."""
     claim = CALLS[name]()
-    assert re.search(r"(Galanti & Wolf|Littwin et al\.) \(2020\)$", claim.theorem)
+    assert re.search(r"((Galanti & Wolf|Littwin et al\.) \(2020\)|Yarotsky \(COLT 2018\))$", claim.theorem)
     assert claim.statement.endswith((".", ".)"))
     assert claim.title
     assert claim.metric in claim.columns

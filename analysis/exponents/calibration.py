@@ -26,7 +26,11 @@ from hyperscale.errors import AnalysisError, did_you_mean
 GAP_COLUMN = "trained_over_infimum"
 MIN_GAP_SIZES = 3
 LEAST_RATIO = 0.4
-"""What is found on a grid is a lower bound on the largest error, but not by this much: then the infimum is wrong."""
+"""The least ratio of trained error to infimum that is believed.
+
+What is found on a grid is a lower bound on the largest error, and the networks may be a little more than the class
+whose infimum it is; but not by this much: then the infimum is wrong. Ratios between this and 1 are noted.
+"""
 _SAME = (
     "optimizer", "lr", "schedule", "steps", "batch", "precision", "seed",
     "depth", "primary_depth", "activation", "bias", "initialization",
@@ -225,6 +229,6 @@ def _notes(envelope: Envelope, own_sizes: pd.Series) -> tuple[str, ...]:
     if min(envelope.values) < 1:
         notes.append(
             f"a calibration trial's error is {min(envelope.values):.3g} times the infimum: what was found of it is a "
-            "lower bound"
+            "lower bound, or the networks are a little more than the class that the infimum is of"
         )
     return tuple(notes)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.exponents.curves import Floats
+from analysis.exponents.target_keys import target_keys
 from hyperscale.errors import AnalysisError, did_you_mean
 
 SPENT = ("finished", "diverged")
@@ -23,7 +24,6 @@ _POOLED_COLUMNS = (
     "optimizer", "schedule",
     "steps", "batch", "precision", "num_instances", "restarts",
 )  # fmt: skip
-_TARGET_COLUMNS = ("target", "x_dim", "conditioning_dim", "smoothness", "levels")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +56,8 @@ class Envelope:
     pooled_note: str = ""
     missing_note: str = ""
     """Which target finished at no trial of some size, so that the worst target there is not known."""
+    growth_note: str = ""
+    """Which count of the target's bumps grows with N, so that every size has its own member of a family."""
 
     @property
     def sizes(self) -> tuple[float, ...]:
@@ -93,20 +95,6 @@ class Envelope:
         return min((len(seeds) for p in self.points for seeds in p.seed_minima), default=0)
 
 
-def target_columns(table: pd.DataFrame) -> list[str]:
-    """Return the columns that tell one target from another."""
-    return [c for c in table.columns if c in _TARGET_COLUMNS or str(c).startswith("target_")]
-
-
-def target_key(table: pd.DataFrame) -> pd.Series:
-    """Return a text per row, equal for exactly the rows with the same target."""
-    names = target_columns(table)
-    key = pd.Series("", index=table.index, dtype="str")
-    for name in names:
-        key = key + "|" + table[name].astype("str").fillna("")
-    return key
-
-
 def require_columns(table: pd.DataFrame, *names: str) -> None:
     """Raise `AnalysisError` unless the table has every named column."""
     for name in names:
@@ -123,12 +111,14 @@ def build_envelope(
     """Return the envelope of ``method``: per ``size``, the minimum of ``metric`` over finished trials.
 
     With several targets the value is the *largest* of the targets' minima, because the theorems bound the
-    worst target of a class: max over targets of min over learning rates and seeds. Diverged trials count as
-    budget spent; failed ones do not, they were never carried out.
+    worst target of a class: max over targets of min over learning rates and seeds. A target whose number of bumps
+    grows with ``size`` is one family, with another member at every size. Diverged trials count as budget spent;
+    failed ones do not, they were never carried out.
     """
     require_columns(table, "method", "status", metric, size)
     rows = table[(table["method"] == method) & table[size].notna()]
-    rows = rows.assign(_target=target_key(rows), _size=rows[size].astype("float64"))
+    targets = target_keys(rows, size)
+    rows = rows.assign(_target=targets.key, _size=rows[size].astype("float64"))
     spent = rows[rows["status"].isin(SPENT)]
     finished = spent[(spent["status"] == "finished") & spent[metric].notna()]
     finished = finished.assign(_value=finished[metric].astype("float64"))
@@ -144,6 +134,7 @@ def build_envelope(
         monotonicity_note=_monotonicity_note(points),
         pooled_note=_pooled_note(finished),
         missing_note=_missing_note(points),
+        growth_note=targets.note,
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special
+from scipy import special, stats
 
 from analysis.exponents.curves import Floats
 from analysis.exponents.estimators import Bools, edge_minima
@@ -22,6 +22,8 @@ MAX_FRONTIER_STEPS = 60
 _SCALE_RANGE = 0.02, 50.0
 """Least and largest scale of noise and excess, in units of the residuals' standard deviation."""
 _MAX_DRIFT = 3.0
+_AGREEING = 0.5
+"""Seeds whose scatter is below this part of the sizes' own are taken as one observation of their size."""
 _STRAY = 8.0
 """Values further above the rough line than this many deviations belong to no power law's scatter (a run that all but
 diverged); the frontier leaves them out. The low quantile does not see them anyway."""
@@ -102,7 +104,8 @@ def quantile_slopes(log_sizes: Floats, logs: Floats, *, quantile: float = QUANTI
         det = s0 * s2 - s1**2
         line = np.stack([(s2 * t0 - s1 * t1) / det, (s0 * t1 - s1 * t0) / det], axis=1)
     rest = data.y - line[:, :1] - line[:, 1:] * data.x
-    error = _sparsity(rest, data.present, quantile) * _score_deviation(data, rest, quantile)
+    sparsity = np.maximum(_sparsity(rest, data.present, quantile), _least_sparsity(data, rest, quantile))
+    error = sparsity * _score_deviation(data, rest, quantile)
     shape = logs.shape[:-3]
     return Slopes((data.start + line[:, 1]).reshape(shape), error.reshape(shape))
 
@@ -120,6 +123,26 @@ def _sparsity(rest: Floats, present: Bools, quantile: float) -> Floats:
     upper, lower = quantile + width, quantile - width
     sparsity: Floats = (at(upper) - at(lower)) / (upper - lower)
     return sparsity
+
+
+def _least_sparsity(data: _Cloud, rest: Floats, quantile: float) -> Floats:
+    """Return ``[sets]`` the least sparsity that is believed: that of normal lack of fit where the seeds all but agree.
+
+    The line passes through two values, and with equal seeds through all of theirs, so that the order statistics about
+    it would say that nothing scatters. Where the seeds' scatter within sizes is below `_AGREEING` times that of the
+    sizes' means, a size is one observation, and the density is that of normal scatter of the means; elsewhere 0.
+    """
+    count = np.maximum(data.by_size(data.present.astype(np.float64)), 1)  # [sets, sizes]
+    means = data.by_size(data.present * rest) / count
+    within = data.by_size(data.present * rest**2) / count - means**2
+    inside = within.sum(axis=1) / np.maximum((count - 1).sum(axis=1), 1) * count.mean(axis=1)
+    about = means - means.mean(axis=1, keepdims=True)
+    x = data.x.reshape(data.cells)[:, 0]
+    about = about - ((about @ x) / (x @ x))[:, None] * x
+    between = (about**2).sum(axis=1) / max(data.cells[0] - 2, 1)
+    density = float(stats.norm.pdf(stats.norm.ppf(quantile)))
+    least: Floats = np.where(inside < _AGREEING**2 * between, np.sqrt(between) / density, 0.0)
+    return least
 
 
 def _score_deviation(data: _Cloud, rest: Floats, quantile: float) -> Floats:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from analysis.exponents.envelope import target_key
+from analysis.exponents.target_keys import target_key
 from analysis.judging.pairing import selected_draws
 from analysis.judging.slopes import mean_of
 from analysis.judging.verdicts import Cause, Verdict, inconclusive

@@ -3,8 +3,8 @@
 A trained error is an upper bound on an infimum over weights; a sampled target is a lower bound on a supremum
 over a class. So an O-claim can be *attained*, an Omega-claim can only fail to be contradicted, and an
 inconclusive verdict names what stands in the way. Rates are judged here; orderings and monotonicities in
-`judging.comparisons`, separations of rates and factors in `judging.separations`, limits and exponents of a
-width in `analysis.judging.limits`, bounds of one metric by another in `analysis.judging.ceilings`.
+`judging.comparisons`, separations of rates in `judging.separations`, factors in `judging.factors`, limits and
+exponents of a width in `analysis.judging.limits`, bounds of one metric by another in `analysis.judging.ceilings`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from analysis.exponents.envelope import Envelope, build_envelope
 from analysis.exponents.uncertainty import ExponentInterval, exponent_interval
 from analysis.judging.ceilings import check_ceiling
 from analysis.judging.comparisons import check_monotone, check_ordering
+from analysis.judging.factors import check_factor
 from analysis.judging.limits import check_convergence, check_width_exponent
 from analysis.judging.rate_verdicts import judge_rate, uncalibrated
-from analysis.judging.separations import check_factor, check_separation
+from analysis.judging.separations import check_separation
 from analysis.judging.verdicts import Cause, Verdict, inconclusive
 from hyperscale.claims import (
     Ceiling,
@@ -112,7 +113,7 @@ def _measured_gap(claim: ScalingRate, table: pd.DataFrame) -> tuple[GapSlope | N
 
 
 def _notes(envelope: Envelope, uncertainty: ExponentInterval) -> list[str]:
-    notes = [note for note in (envelope.pooled_note, envelope.monotonicity_note) if note]
+    notes = [note for note in (envelope.growth_note, envelope.pooled_note, envelope.monotonicity_note) if note]
     if envelope.num_seeds < 2:
         notes.append("some size has a single finished seed, so the interval knows only the scatter of sizes")
     if uncertainty.weighted:

@@ -20,8 +20,8 @@ from analysis.judging.pairing import (
     complete_seeds,
     gaps_between,
     is_size,
-    left_out_note,
     no_better_than_zero,
+    same_members,
     unequal_budget,
 )
 from analysis.judging.verdicts import Cause, Verdict, inconclusive
@@ -38,7 +38,8 @@ def check_ordering(claim: Ordering, table: pd.DataFrame) -> Verdict:
     not positive everywhere is compared by differences instead. Only seeds whose trials all ended are used.
     """
     low, high = claim.methods
-    rows, num_left_out = complete_seeds(table, claim, claim.at_each)
+    spent = complete_seeds(table, claim, claim.at_each)
+    rows = spent.rows
     unequal = unequal_budget(rows, claim.at_each)
     lows, highs = (
         best_values(rows, method, claim.metric, claim.at_each, smallest=is_error(claim.metric))
@@ -46,9 +47,12 @@ def check_ordering(claim: Ordering, table: pd.DataFrame) -> Verdict:
     )
     positive = not any((best.to_numpy() <= 0).any() for best in (lows, highs))
     gaps = gaps_between(lows, highs, interpolate=is_size(claim.at_each), logs=positive)
+    gaps, unlike = same_members(gaps, (lows, highs), rows, claim)
+    notes = (*spent.notes, *unlike)
     if gaps.empty:
-        text = f"{low} and {high} have no seed with finished trials at a common value of {claim.at_each}."
-        return inconclusive(claim, Cause.UNDERPOWERED, text)
+        text = f"{low} and {high} have no seed with finished trials at a common value of {claim.at_each}"
+        text = f"{text} and on the same target." if unlike else f"{text}."
+        return replace(inconclusive(claim, Cause.UNDERPOWERED, text), notes=notes)
     per_seed = gaps.mean(axis=1).groupby(level="seed").mean()
     mean, interval = mean_interval(per_seed.to_numpy())
     verdict = _judge_order(claim, interval, gaps, len(per_seed))
@@ -64,7 +68,7 @@ def check_ordering(claim: Ordering, table: pd.DataFrame) -> Verdict:
         expectation="< 1" if positive else "< 0",
         estimate=scale(mean),
         interval=None if interval is None else (scale(interval[0]), scale(interval[1])),
-        notes=(*left_out_note(num_left_out), *_unshared_note(claim, lows, highs)),
+        notes=(*notes, *_unshared_note(claim, lows, highs)),
     )
 
 
@@ -78,11 +82,22 @@ def _judge_order(claim: Ordering, interval: tuple[float, float] | None, gaps: pd
     if interval[1] < 0:
         return Verdict.of(claim, "supported", f"{count}, on average over {num_seeds} seeds.")
     if interval[0] > 0:
-        return Verdict.of(claim, "contradicted", f"the order is the opposite: {count} ({num_seeds} seeds).")
+        text = f"the order is the opposite: {count} ({num_seeds} seeds).{_about_training(claim.metric, low)}"
+        return Verdict.of(claim, "contradicted", text)
     return inconclusive(
         claim,
         Cause.UNDERPOWERED,
         f"{count}, but across {num_seeds} seeds the difference is within its spread. Run more seeds.",
+    )
+
+
+def _about_training(metric: str, method: str) -> str:
+    """Return what a contradicted order of trained errors leaves open, empty for other metrics."""
+    if not is_error(metric) or "variance" in metric.lower():
+        return ""
+    return (
+        f" This is about the trained networks: a trained error is an upper bound on the best one, an optimisation gap "
+        f"of {method} would look the same, and statements on the best weights are not contradicted by it alone."
     )
 
 
@@ -92,7 +107,8 @@ def check_monotone(claim: Monotone, table: pd.DataFrame) -> Verdict:
     At each value of the column an error takes its minimum over learning rates, another metric its mean. With
     ``each_step`` every step from one value to the next is judged as well.
     """
-    rows, num_left_out = complete_seeds(table, claim, claim.along)
+    spent = complete_seeds(table, claim, claim.along)
+    rows = spent.rows
     if unequal := unequal_budget(rows, claim.along):
         return inconclusive(claim, Cause.BUDGET, f"{unequal}.")
     best = best_values(rows, claim.methods[0], claim.metric, claim.along, smallest=is_error(claim.metric))
@@ -108,7 +124,7 @@ def check_monotone(claim: Monotone, table: pd.DataFrame) -> Verdict:
     notes: tuple[str, ...] = ()
     if claim.each_step:
         verdict, notes = _judge_steps(claim, best, verdict)
-    return replace(verdict, estimate=mean, interval=interval, notes=(*notes, *left_out_note(num_left_out)))
+    return replace(verdict, estimate=mean, interval=interval, notes=(*notes, *spent.notes))
 
 
 def _judge_direction(claim: Monotone, interval: tuple[float, float] | None, num_values: int, num_seeds: int) -> Verdict:
@@ -122,9 +138,15 @@ def _judge_direction(claim: Monotone, interval: tuple[float, float] | None, num_
     if low > 0:
         return Verdict.of(claim, "supported", f"over {where}, {claim.metric} is {claim.direction}.")
     if high < 0:
-        return Verdict.of(claim, "contradicted", f"over {where}, {claim.metric} goes the other way.")
+        text = f"over {where}, {claim.metric} goes the other way.{_about_steps(claim)}"
+        return Verdict.of(claim, "contradicted", text)
     text = f"no direction stands out over {where}; the taus' interval contains 0."
     return inconclusive(claim, Cause.UNDERPOWERED, text)
+
+
+def _about_steps(claim: Monotone) -> str:
+    """Return `_about_training` where a best error should fall: training worse at larger values undoes that."""
+    return _about_training(claim.metric, claim.methods[0]) if claim.direction == "decreasing" else ""
 
 
 def _judge_steps(claim: Monotone, best: pd.DataFrame, overall: Verdict) -> tuple[Verdict, tuple[str, ...]]:
@@ -162,7 +184,8 @@ def _judge_steps(claim: Monotone, best: pd.DataFrame, overall: Verdict) -> tuple
         f"from {claim.along} {names[worst]} {claim.metric} goes the other way by {-ratios[worst]:.1f} standard errors"
     )
     if float(stats.t.cdf(ratios[worst], counts[worst] - 1)) < 0.01 / len(names):
-        return Verdict.of(claim, "contradicted", f"{where}, more than chance gives in {len(names)} steps."), notes
+        text = f"{where}, more than chance gives in {len(names)} steps.{_about_steps(claim)}"
+        return Verdict.of(claim, "contradicted", text), notes
     if overall.verdict != "supported":
         return overall, notes
     if against.any():

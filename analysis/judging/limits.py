@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis.exponents.curves import Floats
-from analysis.exponents.envelope import target_key
+from analysis.exponents.target_keys import target_key
 from analysis.exponents.uncertainty import Interval, hull
 from analysis.judging.pairing import selected_draws
 from analysis.judging.slopes import Estimate, mean_of, slope_of_line, slope_weights, sum_of

@@ -5,15 +5,19 @@ The same seed had the same data in every setting, so methods are compared seed b
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from analysis.exponents.curves import Floats
-from analysis.exponents.envelope import SPENT, target_key
-from hyperscale.claims import Ceiling, Claim, Convergence, WidthExponent
+from analysis.exponents.envelope import SPENT
+from analysis.exponents.target_keys import target_keys
+from hyperscale.claims import Ceiling, Claim, Convergence, Factor, Ordering, WidthExponent
 
+MAX_NAMED = 6
+"""How many sizes with diverged trials a note names."""
 # What predicting 0 everywhere would score, by metric.
 BASELINES = {"sup_error": "zero_sup_error", "rmse": "zero_rmse", "test_loss": "zero_loss"}
 
@@ -23,17 +27,33 @@ def is_size(column: str) -> bool:
     return column.startswith("num_params")
 
 
-def complete_seeds(table: pd.DataFrame, claim: Claim, column: str) -> tuple[pd.DataFrame, int]:
-    """Return the trials spent on seeds that miss none, and the number of other seeds."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spent:
+    """The trials that a comparison uses: those spent on seeds that miss none, diverged ones included.
+
+    ``rows`` have ``_target``, the target's key along the compared column, and ``_member``, the count of bumps that
+    grows along it (`analysis.exponents.target_keys`). ``notes`` are sentences for the verdict: what was left out, and
+    what grows.
+    """
+
+    rows: pd.DataFrame
+    notes: tuple[str, ...]
+
+
+def complete_seeds(table: pd.DataFrame, claim: Claim, column: str) -> Spent:
+    """Return the trials spent on seeds that miss none, with notes on other seeds and on diverged trials."""
     rows = table[table["method"].isin(claim.methods) & table[column].notna()]
-    rows = rows.assign(_target=target_key(rows))
+    targets = target_keys(rows, column)
+    rows = rows.assign(_target=targets.key, _member=targets.member)
     spent = rows[rows["status"].isin(SPENT)]
     counts = spent.groupby(["seed", "method"]).size().unstack("method")
     counts = counts.reindex(columns=list(claim.methods)).fillna(0)
     complete = counts.index[(counts == counts.max(axis=0)).all(axis=1)]
-    num_left_out = rows["seed"].nunique() - len(complete)
     # Where no seed is complete, all are used: the budget check then has the last word.
-    return (spent, 0) if complete.empty else (spent[spent["seed"].isin(complete)], num_left_out)
+    used = spent if complete.empty else spent[spent["seed"].isin(complete)]
+    num_left_out = 0 if complete.empty else rows["seed"].nunique() - len(complete)
+    growth = (f"{targets.note[0].upper()}{targets.note[1:]}.",) if targets.note else ()
+    return Spent(rows=used, notes=(*growth, *_left_out_note(num_left_out), *_diverged_note(used, column)))
 
 
 def unequal_budget(rows: pd.DataFrame, column: str) -> str:
@@ -54,6 +74,11 @@ def best_values(rows: pd.DataFrame, method: str, metric: str, column: str, *, sm
     return (grouped.min() if smallest else grouped.mean()).unstack(column)
 
 
+def worst_target(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return ``[seed, value]``: the largest of the targets' values, because theorems bound the worst target."""
+    return frame.groupby(level="seed").max()
+
+
 def gaps_between(lows: pd.DataFrame, highs: pd.DataFrame, *, interpolate: bool, logs: bool) -> pd.DataFrame:
     """Return lower less higher, of logs if ``logs``: ``[target and seed, value]``, where both are known."""
     units = lows.index.intersection(highs.index)
@@ -65,6 +90,50 @@ def gaps_between(lows: pd.DataFrame, highs: pd.DataFrame, *, interpolate: bool, 
         first, second = _interpolated(first, values), _interpolated(second, values)
     gaps = first.sub(second)[first.columns.intersection(second.columns)]
     return gaps.dropna(axis=0, how="all").dropna(axis=1, how="all")
+
+
+def same_members(
+    gaps: pd.DataFrame, frames: Sequence[pd.DataFrame], rows: pd.DataFrame, claim: Ordering | Factor
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Return the gaps ``[target and seed, value]`` where both methods saw the same member of a growing family.
+
+    ``frames`` are the two methods' values. A value that was interpolated rests on the two sizes beside it, so all of
+    them must have had the same member. The note says at how many values the methods had different targets.
+    """
+    if (rows["_member"] == "").all():
+        return gaps, ()
+    members = rows.groupby(["method", "_target", claim.at_each])["_member"].first().to_dict()
+    kept = gaps.copy()
+    for unit in gaps.index:
+        sizes = [frame.columns[frame.loc[unit].notna()] for frame in frames]
+        for value in gaps.columns:
+            used = [
+                members.get((method, unit[0], size))
+                for method, own in zip(claim.methods, sizes, strict=True)
+                for size in _beside(own, value)
+            ]
+            if len(set(used)) > 1:
+                kept.loc[unit, value] = np.nan
+    kept = kept.dropna(axis=0, how="all").dropna(axis=1, how="all")
+    return kept, unlike_note(claim, len(gaps.columns) - len(kept.columns), len(gaps.columns))
+
+
+def unlike_note(claim: Ordering | Factor, lost: int, total: int) -> tuple[str, ...]:
+    """Return no note, or one that says at how many values two methods had different members of a target's family."""
+    if not lost:
+        return ()
+    return (
+        f"Left out: {lost} of {total} values of {claim.at_each}, at which the two methods had different members of the "
+        "target's family; errors on different targets cannot be compared.",
+    )
+
+
+def _beside(sizes: pd.Index, value: object) -> list[object]:
+    """Return the value itself where it is among ``sizes``, else the nearest sizes on both sides."""
+    if value in sizes:
+        return [value]
+    below, above = sizes[sizes < value], sizes[sizes > value]
+    return [*([below.max()] if len(below) else []), *([above.min()] if len(above) else [])]
 
 
 def common_sizes(first: Floats, second: Floats) -> list[float]:
@@ -90,7 +159,10 @@ def _interpolated(frame: pd.DataFrame, sizes: list[float]) -> pd.DataFrame:
 def no_better_than_zero(claim: Claim, rows: pd.DataFrame, best: Iterable[pd.DataFrame]) -> str:
     """Return an empty text, or that the methods' typical trials are no better than predicting 0."""
     baseline = BASELINES.get(claim.metric)
+    best = list(best)
     if baseline is None or baseline not in rows.columns or rows[baseline].isna().all():
+        return ""
+    if any(frame.isna().all(axis=None) for frame in best):
         return ""
     zero = float(rows[baseline].median())
     if all(float(np.nanmedian(frame.to_numpy())) < 0.9 * zero for frame in best):
@@ -101,11 +173,25 @@ def no_better_than_zero(claim: Claim, rows: pd.DataFrame, best: Iterable[pd.Data
     )
 
 
-def left_out_note(num_left_out: int) -> tuple[str, ...]:
+def _left_out_note(num_left_out: int) -> tuple[str, ...]:
     """Return no note, or one that says how many seeds were left out."""
     if not num_left_out:
         return ()
     return (f"{num_left_out} seed{'s' if num_left_out > 1 else ''} with trials still missing left out.",)
+
+
+def _diverged_note(rows: pd.DataFrame, column: str) -> tuple[str, ...]:
+    """Return no note, or one that names the diverged trials: spent, but without a value to compare."""
+    counts = rows[rows["status"] == "diverged"].groupby(["method", column]).size().reset_index(name="count")
+    if counts.empty:
+        return ()
+    named = [f"{row['count']} of {row['method']} at {column} = {row[column]}" for row in counts.to_dict("records")]
+    more = f" and at {len(named) - MAX_NAMED} more values" if len(named) > MAX_NAMED else ""
+    total = int(counts["count"].sum())
+    return (
+        f"{total} diverged trial{'s count' if total > 1 else ' counts'} as spent and left out otherwise: "
+        f"{', '.join(named[:MAX_NAMED])}{more}.",
+    )
 
 
 def selected_draws(table: pd.DataFrame, claim: Convergence | WidthExponent | Ceiling) -> tuple[pd.DataFrame, int]:

@@ -1,4 +1,4 @@
-"""Verdicts on two methods' rates: one falls faster than the other, one stays within a factor of the other.
+"""Verdicts on two methods' rates: one falls faster than the other.
 
 Each seed has its own envelope: at every size its best trial over learning rates, the worst of the targets. The
 mean over seeds of the logs has the mean of the seeds' slopes as its slope, so one number carries two
@@ -19,15 +19,13 @@ from analysis.exponents.uncertainty import Interval, hull
 from analysis.judging.pairing import (
     best_values,
     complete_seeds,
-    gaps_between,
-    is_size,
-    left_out_note,
     no_better_than_zero,
     unequal_budget,
+    worst_target,
 )
 from analysis.judging.slopes import Estimate, difference_of, mean_of, row_slopes, slope_of_line
 from analysis.judging.verdicts import Cause, Verdict, inconclusive
-from hyperscale.claims import Factor, Separation
+from hyperscale.claims import Separation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,13 +46,16 @@ def check_separation(claim: Separation, table: pd.DataFrame) -> Verdict:
     """Judge that the first method's exponent exceeds the second's, by the difference of their slopes.
 
     Only the sizes inside the common range of both methods are used, so that a bend of the curves cannot pass
-    for a difference of methods.
+    for a difference of methods. Where the target's number of bumps grows with N, each method's curve is that of the
+    family at its own sizes, which is what the exponents of worst cases are about.
     """
-    rows, num_left_out = complete_seeds(table, claim, claim.size)
+    spent = complete_seeds(table, claim, claim.size)
+    rows = spent.rows
     frames = [best_values(rows, method, claim.metric, claim.size, smallest=True) for method in claim.methods]
-    first, second = _common_range(*(_worst_target(frame) for frame in frames))
+    first, second = _common_range(*(worst_target(frame) for frame in frames))
     if obstacles := _obstacles(claim, rows, frames, (first, second)):
-        return inconclusive(claim, obstacles[0][0], "; ".join(text for _, text in obstacles) + ".")
+        verdict = inconclusive(claim, obstacles[0][0], "; ".join(text for _, text in obstacles) + ".")
+        return replace(verdict, notes=spent.notes)
     measured = compare_slopes(first, second)
     if measured is None:
         return inconclusive(claim, Cause.UNDERPOWERED, "a single seed has no spread; run at least two seeds.")
@@ -62,13 +63,8 @@ def check_separation(claim: Separation, table: pd.DataFrame) -> Verdict:
         _judge_separation(claim, measured),
         estimate=measured.estimate,
         interval=measured.interval,
-        notes=(*_separation_notes(claim, measured), *left_out_note(num_left_out)),
+        notes=(*_separation_notes(claim, measured), *spent.notes),
     )
-
-
-def _worst_target(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return ``[seed, size]``: the largest of the targets' values, because the rates bound the worst target."""
-    return frame.groupby(level="seed").max()
 
 
 def _common_range(first: pd.DataFrame, second: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -209,72 +205,3 @@ def _separation_notes(claim: Separation, measured: SlopeDifference) -> tuple[str
         text = f"the envelopes over all seeds differ by {measured.of_minima:.3g}, outside the interval"
         notes.append(f"Taking the minimum over seeds as well, {text}.")
     return tuple(notes)
-
-
-def check_factor(claim: Factor, table: pd.DataFrame) -> Verdict:
-    """Judge that the ratio of two methods' errors is at most a factor at every size.
-
-    At each size the mean over seeds of the log ratio has a one-sided 95 % upper bound; the claim is attained if
-    the largest of these is below the factor (an intersection-union test, which needs no correction for the number
-    of sizes). It is not attained if some size's lower bound, corrected for the number of sizes (Bonferroni), lies
-    above. The interval runs from the largest lower to the largest upper bound.
-    """
-    rows, num_left_out = complete_seeds(table, claim, claim.at_each)
-    frames = [best_values(rows, method, claim.metric, claim.at_each, smallest=True) for method in claim.methods]
-    worst = [_worst_target(frame) for frame in frames]
-    method, reference = claim.methods
-    if any((frame.to_numpy() <= 0).any() for frame in worst):
-        return inconclusive(claim, Cause.NOT_IDENTIFIED, "an error of 0 leaves no ratio; measure it more finely.")
-    gaps = gaps_between(worst[0], worst[1], interpolate=is_size(claim.at_each), logs=True)
-    gaps = gaps.loc[:, gaps.count() > 1]
-    if gaps.empty:
-        text = f"{method} and {reference} share no value of {claim.at_each} at which two seeds finished."
-        return inconclusive(claim, Cause.UNDERPOWERED, text)
-    ratios = [mean_of(gaps[value].dropna().to_numpy()) for value in gaps.columns]
-    overall = mean_of(gaps.mean(axis=1).to_numpy())
-    upper = [ratio.value + ratio.half_width(0.95) for ratio in ratios]
-    lower = [ratio.value - ratio.half_width(1 - 0.05 / len(ratios)) for ratio in ratios]
-    at = list(gaps.columns)[int(np.argmax(lower if max(lower) > math.log(claim.factor) else upper))]
-    verdict = _judge_factor(claim, max(lower), max(upper), at)
-    if unequal := unequal_budget(rows, claim.at_each):
-        verdict = inconclusive(claim, Cause.BUDGET, f"{unequal}.")
-    elif untaught := no_better_than_zero(claim, rows, frames):
-        verdict = inconclusive(claim, Cause.UNTAUGHT, untaught)
-    bound = math.exp(overall.value + overall.half_width(0.95))
-    note = (
-        f"On average over {len(ratios)} values the ratio is {math.exp(overall.value):.3g}, at most {bound:.3g} (95 %). "
-        "The interval runs from the largest lower bound (corrected for the number of values) to the largest upper one."
-    )
-    return replace(
-        verdict,
-        estimate=math.exp(max(ratio.value for ratio in ratios)),
-        interval=(math.exp(max(lower)), math.exp(max(upper))),
-        notes=(note, *left_out_note(num_left_out)),
-    )
-
-
-def _judge_factor(claim: Factor, lower: float, upper: float, at: object) -> Verdict:
-    method, reference = claim.methods
-    limit = math.log(claim.factor)
-    if upper <= limit:
-        return Verdict.of(
-            claim,
-            "attained",
-            f"at every compared value of {claim.at_each} the trained {method} is within the factor, the closest at "
-            f"{at}. The trained {reference} stands for its best weights: where its own optimisation gap is large, the "
-            "ratio flatters.",
-        )
-    if lower > limit:
-        return Verdict.of(
-            claim,
-            "not attained",
-            f"at {claim.at_each} = {at} the trained {method} errs by more than the factor. A trained error is only an "
-            "upper bound on the infimum, and the optimisation gap is not controlled: the theorem is not contradicted.",
-            cause=Cause.GAP,
-        )
-    return inconclusive(
-        claim,
-        Cause.UNDERPOWERED,
-        f"the bounds on the largest ratio, {math.exp(lower):.3g} to {math.exp(upper):.3g}, contain the factor "
-        f"{claim.factor:.3g}; more seeds would narrow them.",
-    )

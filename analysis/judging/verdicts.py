@@ -32,6 +32,21 @@ class Cause(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SizeRatio:
+    """How far a method errs from a known reference at one value of the compared column, on its worst target.
+
+    ``error`` is the smallest that a trial found, ``reference`` the column's largest value there. ``certified`` is the
+    same ratio with the certified bound on the error in place of what was found, None without one.
+    """
+
+    at: float | str
+    error: float
+    reference: float
+    ratio: float
+    certified: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
     """What the data say of one claim.
 
@@ -62,6 +77,8 @@ class Verdict:
     fit: PowerLawFit | None = None
     uncertainty: ExponentInterval | None = None
     gap: GapSlope | None = None
+    ratios: tuple[SizeRatio, ...] = ()
+    """For a factor to a column: the ratio at each size."""
 
     @classmethod
     def of(cls, claim: Claim, verdict: Word, reason: str, *, cause: Cause = Cause.NONE) -> Verdict:

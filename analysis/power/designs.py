@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from analysis.exponents.envelope import target_key
+from analysis.exponents.target_keys import target_key
 from hyperscale.claims import Claim, ScalingRate
 from hyperscale.errors import AnalysisError
 from hyperscale.settings.setting import Scalar
@@ -150,7 +150,7 @@ def study_design(
         sizes=tuple(sizes),
         num_seeds=min(num_seeds or len(study.seeds), len(study.seeds)),
         trials_per_seed=tuple(counts[n] for n in sizes),
-        num_targets=_num_targets([columns for _, columns in chosen]),
+        num_targets=_num_targets([{**columns, size: n} for (_, columns), n in zip(chosen, numbers, strict=True)], size),
         trial_seconds=tuple(seconds),
     )
 
@@ -173,9 +173,9 @@ def value_codes(study: Study, methods: Sequence[str], column: str) -> dict[Scala
     return {value: float(rank) for rank, value in enumerate(rising, start=1)}
 
 
-def _num_targets(columns: Sequence[Mapping[str, Scalar]]) -> int:
-    """Return how many different targets the settings have."""
-    return max(1, target_key(pd.DataFrame([dict(row) for row in columns])).nunique())
+def _num_targets(columns: Sequence[Mapping[str, Scalar]], size: str) -> int:
+    """Return how many different targets the settings have; a family that grows along ``size`` is one."""
+    return max(1, target_key(pd.DataFrame([dict(row) for row in columns]), size).nunique())
 
 
 def budget_note(designs: Sequence[Design], names: Sequence[str]) -> str:

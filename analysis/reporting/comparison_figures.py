@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from analysis.exponents.curves import fit_power_law
 from analysis.exponents.uncertainty import fit_band
 from analysis.reporting.exponent_differences import CurveRow, StudyCurve
-from analysis.reporting.figures import short_theorem
+from analysis.reporting.guides import short_theorem
 from analysis.reporting.palette import INK, MethodStyle, label, log_axis, new_figure
 from hyperscale.errors import AnalysisError
 

@@ -21,7 +21,7 @@ from analysis.exponents.rates import edge_exponents
 from analysis.exponents.uncertainty import ExponentInterval, Interval
 from analysis.fits.fitting import MODELS, fit_curve
 from analysis.fits.losses import Loss
-from analysis.judging.verdicts import Verdict
+from analysis.judging.verdicts import SizeRatio, Verdict
 from analysis.power.study_power import ClaimPower
 from hyperscale.errors import AnalysisError
 
@@ -64,6 +64,7 @@ class Evidence:
     local_slopes: tuple[LocalSlope, ...] = ()
     sensitivity: tuple[Sensitivity, ...] = ()
     power: ClaimPower | None = None
+    ratios: tuple[SizeRatio, ...] = ()
 
     @property
     def outside(self) -> tuple[str, ...] | None:
@@ -109,6 +110,7 @@ class Evidence:
             "local_slopes": [asdict(slope) for slope in self.local_slopes],
             "sensitivity": [asdict(row) for row in self.sensitivity],
             "power": None if self.power is None else self.power.to_json(),
+            "ratios": [asdict(ratio) for ratio in self.ratios],
         }
 
 
@@ -116,7 +118,7 @@ def gather_evidence(verdict: Verdict, power: ClaimPower | None = None) -> Eviden
     """Return the evidence behind a verdict; for claims that are no rates it is a sentence and the power."""
     envelope = verdict.envelope
     if envelope is None or verdict.fit is None or verdict.uncertainty is None:
-        return Evidence(sentence=describe_verdict(verdict), power=power)
+        return Evidence(sentence=describe_verdict(verdict), power=power, ratios=verdict.ratios)
     fitted = np.log(verdict.fit.predict(envelope.sizes))
     seeds = tuple(
         tuple(math.log(value) - centre for target in point.seed_minima for value in target if value > 0)

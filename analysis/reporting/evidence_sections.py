@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 _CHOICES = ("choice", "", "exponent", "95 % interval", "remark")
+_RATIO_FIELDS = ("at", "error", "reference", "ratio", "certified")
+_RATIOS = ("size", "error", "reference", "ratio", "ratio, certified")
 
 
 def evidence_sections(verdict: Mapping[str, Any], figure: str, captions: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -30,6 +32,10 @@ def evidence_sections(verdict: Mapping[str, Any], figure: str, captions: Mapping
             "columns": _CHOICES,
             "rows": _choice_rows(evidence),
         })  # fmt: skip
+    if evidence.get("ratios"):
+        text = str(evidence.get("sentence") or "")
+        rows = [[row[name] for name in _RATIO_FIELDS] for row in evidence["ratios"]]
+        sections.append({"title": "The ratio at each size", "text": text, "columns": _RATIOS, "rows": rows})
     if verdict.get("gap_slope") is not None:
         low, high = verdict.get("gap_interval") or (None, None)
         text = f"Trained error over the known infimum grows like N^{verdict['gap_slope']:.3g}"

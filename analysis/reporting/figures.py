@@ -12,12 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Polygon
+from matplotlib.patches import Patch
 
 from analysis.exponents.curves import fit_power_law
 from analysis.exponents.envelope import Envelope
 from analysis.exponents.uncertainty import fit_band
 from analysis.judging.verdicts import Verdict
+from analysis.reporting.floors import draw_certified, draw_floors
+from analysis.reporting.guides import draw_guides, named_slopes, short_theorem
 from analysis.reporting.palette import (
     FAINT,
     INK,
@@ -29,7 +31,7 @@ from analysis.reporting.palette import (
     plain,
     shades,
 )
-from hyperscale.claims import Claim, ScalingRate, is_error
+from hyperscale.claims import Claim, is_error
 from hyperscale.errors import AnalysisError
 from hyperscale.trial import TrialRecord
 
@@ -38,15 +40,11 @@ _ORDERS = {"upper": "O", "lower": "Ω", "match": "Θ"}
 _NOT_TRAINING = ("points", "mixture_means")
 
 
-def short_theorem(theorem: str) -> str:
-    """Return ``Thm. 4`` of ``Thm. 4, Galanti & Wolf (2020)``."""
-    return theorem.split(",")[0]
-
-
 def plot_scaling(table: pd.DataFrame, envelopes: Sequence[Envelope], claims: Sequence[Claim] = ()) -> Figure:
     """Draw every finished trial, each method's envelope, its fit with band, and the theorems' slopes.
 
-    All ``envelopes`` are of the same metric and size column.
+    Where the table knows them, the per-instance infimum is a line under the curves and the certified bounds are bands
+    above them. All ``envelopes`` are of the same metric and size column.
     """
     if not envelopes:
         raise AnalysisError("There is no envelope to draw: no trial has finished.")
@@ -54,18 +52,20 @@ def plot_scaling(table: pd.DataFrame, envelopes: Sequence[Envelope], claims: Seq
     figure = new_figure(8.4, 5.6)
     axes = figure.add_subplot()
     axes.grid(True, which="major")
+    floors = draw_floors(axes, table, envelopes)
+    certified = [draw_certified(axes, table, envelope) for envelope in envelopes]
     for envelope in envelopes:
         _draw_trials(axes, table, envelope)
         _draw_fit(axes, envelope)
         _draw_envelope(axes, envelope)
     log_axis(axes, "x", [n for envelope in envelopes for n in envelope.sizes])
     log_axis(axes, "y")
-    rates = [c for c in claims if isinstance(c, ScalingRate) and (c.metric, c.size) == (metric, size)]
-    _draw_guides(axes, envelopes, rates)
+    curves = [(e.sizes, e.values) for e in envelopes]
+    draw_guides(axes, [*curves, *floors], named_slopes(claims, metric, size))
     axes.set_xlabel(label(size))
     axes.set_ylabel(label(metric))
     axes.margins(x=0.06)
-    _scaling_legend(figure, envelopes)
+    _scaling_legend(figure, envelopes, certified=any(certified))
     return figure
 
 
@@ -119,49 +119,7 @@ def _draw_fit(axes: Axes, envelope: Envelope) -> None:
     axes.plot(sizes, fit.predict(sizes), color=colour, linewidth=0.9, zorder=3)
 
 
-def _draw_guides(axes: Axes, envelopes: Sequence[Envelope], rates: Sequence[ScalingRate]) -> None:
-    """Draw each theorem's slope as a triangle under the curves, side by side along the size axis.
-
-    The hypotenuse has the theorem's slope; whether a curve is steeper or flatter is seen by comparing.
-    """
-    curves = [(np.log(e.sizes), np.log(e.values)) for e in envelopes if len(e.points) > 1 and min(e.values) > 0]
-    if not curves or not rates:
-        return
-    start, end = min(x[0] for x, _ in curves), max(x[-1] for x, _ in curves)
-    slot = (end - start) / len(rates)
-    for index, rate in enumerate(rates):
-        left = start + slot * (index + 0.08)
-        width = min(0.6 * slot, 2 * math.log(2))
-        # The label may be wider than the triangle, so the curves are cleared over the whole slot.
-        grid = np.linspace(left, left + 0.9 * slot, 40)
-        lowest = np.min([np.interp(grid, x, y, left=np.inf, right=np.inf) for x, y in curves], axis=0)
-        fall = rate.exponent * np.minimum(grid - left, width)
-        top = float(np.min(lowest + fall)) - 0.35
-        _draw_triangle(axes, rate, left, width, top)
-
-
-def _draw_triangle(axes: Axes, rate: ScalingRate, left: float, width: float, top: float) -> None:
-    colour = method_style(rate.methods[0]).colour
-    bottom = top - rate.exponent * width
-    corners = np.exp([(left, top), (left, bottom), (left + width, bottom)])
-    axes.add_patch(Polygon(corners, closed=True, facecolor=colour, alpha=0.10, edgecolor="none", zorder=1))
-    axes.add_patch(Polygon(corners, closed=True, fill=False, edgecolor=colour, linewidth=1.1, zorder=2))
-    order = _ORDERS[rate.bound]
-    axes.annotate(
-        f"{short_theorem(rate.theorem) or 'predicted'}: {order}\nslope −{rate.exponent:.3g}",
-        (math.exp(left), math.exp(bottom)),
-        xytext=(0, -4),
-        textcoords="offset points",
-        va="top",
-        ha="left",
-        fontsize=8.5,
-        color=colour,
-    )
-    axes.update_datalim([(math.exp(left), math.exp(bottom - 0.45))])
-    axes.autoscale_view()
-
-
-def _scaling_legend(figure: Figure, envelopes: Sequence[Envelope]) -> None:
+def _scaling_legend(figure: Figure, envelopes: Sequence[Envelope], *, certified: bool) -> None:
     handles: list[Any] = []
     for envelope in envelopes:
         style = method_style(envelope.method)
@@ -170,7 +128,10 @@ def _scaling_legend(figure: Figure, envelopes: Sequence[Envelope]) -> None:
     trial = {"color": FAINT, "linestyle": "none", "marker": "o", "markersize": 4.5, "alpha": 0.6}
     handles.append(Line2D([], [], label="each trial", **trial))  # type: ignore[arg-type]
     handles.append(Line2D([], [], color=FAINT, linewidth=0.9, label="fit, 95 % band"))
-    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), handlelength=3.4)
+    if certified:
+        handles.append(Patch(facecolor=FAINT, alpha=0.3, label="up to the certified bound"))
+    columns = len(handles) if len(handles) < 6 else math.ceil(len(handles) / 2)
+    figure.legend(handles=handles, loc="outside upper left", ncols=columns, handlelength=3.4)
 
 
 def plot_exponents(verdicts: Sequence[Verdict]) -> Figure:

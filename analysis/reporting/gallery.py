@@ -16,6 +16,7 @@ from analysis.judging.verdicts import Verdict
 from analysis.reporting import figures, sweeps
 from analysis.reporting.evidence import Evidence
 from analysis.reporting.evidence_figures import plot_evidence
+from analysis.reporting.floors import INFIMUM, REACHED
 from analysis.reporting.palette import drawing, label, save
 from analysis.table import metric_columns, setting_columns
 from hyperscale.study import StudyFile
@@ -27,6 +28,11 @@ _SCALING_CAPTION = (
     "the theorems name, to be compared with the curve of the same colour; O is a rate the method should "
     "reach, Ω one that no network of the kind can beat on the hardest target."
 )
+_FLOOR_CAPTION = (
+    " Grey line: the per-instance infimum, what no primary network of the size errs less than on the worst instance; a "
+    "grey band reaches up to what some network does err."
+)
+_CERTIFIED_CAPTION = " Band above a curve: up to the certified bound on its sup norm."
 _EVIDENCE_CAPTION = (
     "Envelope and fit: the smallest value at each size with its power law and 95 % band; dashed, the theorem's slope "
     "through the middle of the data. Residuals: that value less the fit, in natural logs; grey, every seed's best. "
@@ -87,7 +93,10 @@ def draw_all(
         name = "scaling" if len(kinds) == 1 else f"scaling-{metric}-{size}".replace("_", "-")
         with drawing(name):
             figure = figures.plot_scaling(table, group, claims)
-            drawn.append(_keep(figure, folder, name, _title([metric], size), _SCALING_CAPTION))
+            caption = _SCALING_CAPTION
+            caption += _FLOOR_CAPTION if {INFIMUM, REACHED} & set(table.columns) and metric == "sup_error" else ""
+            caption += _CERTIFIED_CAPTION if f"{metric}_bound" in table.columns else ""
+            drawn.append(_keep(figure, folder, name, _title([metric], size), caption))
     if any(verdict.bound and verdict.estimate is not None for verdict in verdicts):
         with drawing("exponents"):
             figure = figures.plot_exponents(verdicts)

@@ -98,6 +98,7 @@ def curve_data(envelope: Envelope) -> dict[str, Any]:
         "budget_note": envelope.budget_note,
         "monotonicity_note": envelope.monotonicity_note,
         "pooled_note": envelope.pooled_note,
+        "growth_note": envelope.growth_note,
     }
 
 

@@ -234,7 +234,7 @@ def _add_figures(document: Document, report: Report, shown: set[str]) -> None:
 
 
 def _curve_row(curve: Mapping[str, Any]) -> list[Cell | str]:
-    names = ("remedy", "budget_note", "pooled_note", "monotonicity_note")
+    names = ("remedy", "budget_note", "growth_note", "pooled_note", "monotonicity_note")
     remarks = "; ".join(str(curve[name]).rstrip(".") for name in names if curve.get(name))
     values = [point["value"] for point in curve["points"]]
     interval = f" ({_span(curve['interval'])})" if curve["interval"] else ""

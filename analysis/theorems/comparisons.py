@@ -1,7 +1,7 @@
 """What "On the Modularity of Hypernetworks" (Galanti & Wolf, 2020) says of methods side by side and of classes.
 
-Orderings, separations and factors follow from the rates in `modularity`; Assumptions 1 and 2, Lemma 1 and the
-spectral complexity are statements about single classes of networks.
+Orderings, separations and factors follow from the rates in `modularity`; Assumption 1 and the spectral complexity are
+statements about single classes of networks, as are those in `neurons`.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from analysis.theorems.modularity import (
     BEST_WEIGHTS,
     BOUNDED_SPECTRUM,
     PAPER,
+    SMOOTH_EMBEDDING,
     WORST_CASE,
     ZERO_AT_ZERO,
     TheoremTarget,
     require_first_order,
 )
-from hyperscale.claims import Ceiling, Factor, Monotone, Ordering, Separation
+from hyperscale.claims import Ceiling, Factor, Ordering, Separation
 
 _LARGE_N = "The rates hold for large N; at a study's sizes the constants may decide instead, which no theorem gives."
 _LARGE_F = "f is as large as needed; a small f may be what limits the hypernetwork's error."
@@ -46,7 +47,7 @@ def modularity_ordering(
         at_each=at_each,
         theorem=f"Thms. 2 and 4, {PAPER}",
         statement=f"At equal primary size the hypernetwork errs less than the embedding method{rates}.",
-        conditions=(ZERO_AT_ZERO, BOUNDED_SPECTRUM, _LARGE_F, _LARGE_N, WORST_CASE),
+        conditions=(ZERO_AT_ZERO, BOUNDED_SPECTRUM, SMOOTH_EMBEDDING, _LARGE_F, _LARGE_N, WORST_CASE),
     )
 
 
@@ -78,7 +79,7 @@ def modularity_separation(
             f"At equal primary size the best error is of order N^-{1 / target.x_dim:.3g} for the hypernetwork and at "
             f"least of order N^-{1 / power:.3g} for the embedding method, {embedding}."
         ),
-        conditions=(ZERO_AT_ZERO, BOUNDED_SPECTRUM, _LARGE_F, BEST_WEIGHTS, WORST_CASE),
+        conditions=(ZERO_AT_ZERO, BOUNDED_SPECTRUM, SMOOTH_EMBEDDING, _LARGE_F, BEST_WEIGHTS, WORST_CASE),
         hard_family=target.is_hard_family,
         resolution=target.resolution,
     )
@@ -180,6 +181,41 @@ def instance_factor(
     )
 
 
+def infimum_factor(
+    *,
+    appendix: bool = False,
+    column: str = "per_instance_infimum",
+    method: str | type = "Hypernetwork",
+    metric: str = "sup_error",
+) -> Factor:
+    """Thm. 4, eq. 4, against the infimum itself: sup_I |g(.; f(I)) - y_I| <= 3 sup_I inf_theta |g(.; theta) - y_I|.
+
+    ``column`` of the hypernetwork's own trials is a lower bound on the right side: the largest over I of the infimum
+    over networks of the primary size. With ``appendix`` the factor is 4 (see `instance_factor`).
+    """
+    factor = 4.0 if appendix else 3.0
+    return Factor(
+        method=method,
+        reference_column=column,
+        factor=factor,
+        metric=metric,
+        at_each="num_params_primary",
+        theorem=f"Thm. 4, {'[APP] Lemmas 23 and 24' if appendix else 'eq. 4'}, {PAPER}",
+        statement=(
+            f"With the same primary network the hypernetwork errs at most {factor:g} times the largest infimum of one "
+            "instance. (The sketch says 3, the appendix reaches 4.)"
+        ),
+        conditions=(
+            ZERO_AT_ZERO,
+            _LARGE_F,
+            "The infimum is over networks of the primary network's own architecture. Where a larger class was computed "
+            "(all piecewise linear functions with as many pieces), its infimum is smaller, and missing the factor says "
+            "less.",
+            BEST_WEIGHTS,
+        ),
+    )
+
+
 def selector_factor(
     *, method: str | type = "Hypernetwork", reference: str | type = "PerInstance", metric: str = "sup_error"
 ) -> Factor:
@@ -248,55 +284,6 @@ def unique_approximator(
             "The target is outside the class; else both distances tend to 0 and their order says nothing.",
             "Both networks are best approximators; two trained ones need not be, so the order is a symptom of "
             "uniqueness and does not establish it.",
-        ),
-    )
-
-
-def neuron_gain(*, method: str | type, metric: str = "sup_error", along: str = "primary_width") -> Monotone:
-    """Assumption 2: one more neuron gives a strictly smaller best error, unless the class holds the target.
-
-    As printed both sides of the inequality have the same class; the right one is meant to have the neuron more.
-    """
-    return Monotone(
-        method=method,
-        metric=metric,
-        along=along,
-        direction="decreasing",
-        each_step=True,
-        theorem=f"Assumption 2, {PAPER}",
-        statement=(
-            "Each neuron more makes the best error strictly smaller. (As printed both sides of the inequality have the "
-            "same class.)"
-        ),
-        conditions=(
-            "The target is not in the class; for a target that is a network of the class the error stays 0.",
-            "A test error adds generalisation to approximation, which need not fall.",
-            BEST_WEIGHTS,
-        ),
-    )
-
-
-def shallow_neuron_gain(*, method: str | type, metric: str = "rmse", along: str = "primary_width") -> Monotone:
-    """Lemma 1: Assumption 2 holds for networks of two layers in the L2 distance.
-
-    For tanh and sigmoid in any dimension, for ReLU when m = 1. The inequality is misprinted as in Assumption 2.
-    """
-    return Monotone(
-        method=method,
-        metric=metric,
-        along=along,
-        direction="decreasing",
-        each_step=True,
-        theorem=f"Lemma 1, {PAPER}",
-        statement=(
-            "In two-layer networks each hidden neuron more makes the best L2 error strictly smaller. (As printed both "
-            "sides of the inequality have the same class.)"
-        ),
-        conditions=(
-            "Two weight layers; tanh or sigmoid, or ReLU on one input. ReLU on more inputs and deeper networks are not "
-            "covered.",
-            "The distance is L2, not the sup norm of Assumption 2.",
-            BEST_WEIGHTS,
         ),
     )
 
