@@ -38,11 +38,11 @@ _HOME = {
     "HatEncoder": "hyperscale.networks.encoders",
     "Hypernetwork": "hyperscale.methods.hypernetwork",
     "InnerProduct": "hyperscale.targets.inner_product",
-    "LBFGS": "hyperscale.training.lbfgs",
     "KnotBalance": "hyperscale.training.knot_balance",
     "Knots": "hyperscale.training.knots",
-    "LpContinuation": "hyperscale.training.lp_continuation",
+    "LBFGS": "hyperscale.training.lbfgs",
     "LipschitzQuotient": "hyperscale.settings.lipschitz",
+    "LpContinuation": "hyperscale.training.lp_continuation",
     "Monolithic": "hyperscale.methods.monolithic",
     "Monotone": "hyperscale.claims",
     "Ordering": "hyperscale.claims",
@@ -88,8 +88,8 @@ __all__ = [
     "InnerProduct",
     "KnotBalance",
     "Knots",
-    "LpContinuation",
     "LipschitzQuotient",
+    "LpContinuation",
     "Monolithic",
     "Monotone",
     "Ordering",
@@ -148,13 +148,13 @@ if TYPE_CHECKING:
     from hyperscale.targets.inner_product import InnerProduct
     from hyperscale.targets.sobolev_ball import SobolevBall
     from hyperscale.targets.target import FixedSample, FreshPoints
+    from hyperscale.training.constraints import Constraints
     from hyperscale.training.descent import Descent
     from hyperscale.training.grid_fit import TrainingGrid
-    from hyperscale.training.lbfgs import LBFGS
     from hyperscale.training.knot_balance import KnotBalance
     from hyperscale.training.knots import Knots
+    from hyperscale.training.lbfgs import LBFGS
     from hyperscale.training.lp_continuation import LpContinuation
-    from hyperscale.training.constraints import Constraints
     from hyperscale.training.optimizers import SGD, Adam
     from hyperscale.training.outer_lp import OuterLP
     from hyperscale.training.schedules import Constant, Cosine, Exponential
