@@ -18,13 +18,13 @@ from hyperscale.methods.method import Dims, Method
 from hyperscale.methods.monolithic import Monolithic
 from hyperscale.methods.per_instance import PerInstance
 from hyperscale.networks.encoders import FourierEncoder, HatEncoder
-from hyperscale.networks.mlp import spectral_complexity
+from hyperscale.networks.mlp import Shape, evaluate, spectral_complexity
+from hyperscale.networks.projections import project_onto_l1_ball
 from hyperscale.training.constraints import (
     Constraints,
     conditioning_lipschitz,
     constraint_metric_names,
     constraint_metrics,
-    project_onto_l1_ball,
 )
 
 LINE, PLANE = Dims(x_dim=1, conditioning_dim=1), Dims(x_dim=1, conditioning_dim=2)
@@ -36,6 +36,7 @@ CASES: dict[str, tuple[Embedding, Dims]] = {
     "table in the plane": (Embedding(encoder=HatEncoder(knots=4), **SHARED), PLANE),
     "hats": (Embedding(widths=(5,), encoder=HatEncoder(knots=5), **SHARED), LINE),
     "fourier": (Embedding(encoder=FourierEncoder(frequencies=12, scale=2), **SHARED), PLANE),
+    "relu": (Embedding(widths=(5, 4), **{**SHARED, "activation": "relu"}), PLANE),
     "activated": (ActivatedEmbedding(encoder=HatEncoder(knots=9), embedding_activation="relu", **SHARED), LINE),
 }
 ALL = Constraints(max_conditioning_complexity=0.75, max_primary_complexity=1.5, max_first_layer=0.9)
@@ -101,14 +102,80 @@ def test_biases_do_not_count() -> None:
 
 
 def test_layers_shrink_by_equal_factors() -> None:
-    """C(q) = 2^3 with bound 1: every layer is halved, and the function of a ReLU network without biases is 1/8."""
-    method = Monolithic(primary_widths=(3, 2), activation="relu")
+    """C(q) = 2^3 with bound 1 on a tanh network: every layer is halved."""
+    method = Monolithic(primary_widths=(3, 2), activation="tanh")
     params = random_params(method, PLANE, members=1)
     layers = method.primary_shape(PLANE).split(params)
     for weight, _ in layers:
         weight *= 2 / weight.abs().sum(dim=-1).amax(dim=-1)
     projected = Constraints(max_primary_complexity=1).project(method, PLANE, params)
     torch.testing.assert_close(projected, params / 2, rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu"])
+def test_a_homogeneous_network_shrinks_by_one_factor_and_only_where_rescaling_is_not_enough(activation: Any) -> None:
+    """Between its path norm and its C a network stays the same function; below, it is multiplied by bound / paths."""
+    method = Monolithic(primary_widths=(5, 4), activation=activation, bias="hidden")
+    params = random_params(method, PLANE)
+    layers = method.primary_shape(PLANE).split(params)
+    paths = layers[0][0].abs() @ layers[1][0].abs() @ layers[2][0].abs()
+    smallest = paths.amax(dim=(1, 2))
+    assert (smallest < 0.9 * spectral_complexity(layers, activation)).all()
+    generator = torch.Generator().manual_seed(4)
+    x = torch.randn((5, 3, 7, 1), generator=generator, dtype=torch.float64)
+    conditioning = torch.randn((5, 3, 2), generator=generator, dtype=torch.float64)
+    before = method.evaluate(PLANE, params, x, conditioning)
+    for row in range(5):
+        one, bound = slice(row, row + 1), float(smallest[row])
+        for part in (1.001, 0.5):
+            constraints = Constraints(max_primary_complexity=part * bound, max_first_layer=0.3)
+            projected = constraints.project(method, PLANE, params[one])
+            after = method.evaluate(PLANE, projected, x[one], conditioning[one])
+            torch.testing.assert_close(after, before[one] * min(1, part), rtol=1e-12, atol=1e-12)
+            found = spectral_complexity(method.primary_shape(PLANE).split(projected), activation)
+            assert found <= part * bound * (1 + 1e-12)
+            assert constraint_metrics(method, PLANE, projected)["first_layer_norm"] <= 0.3 * (1 + 1e-12)
+
+
+def test_complexity_of_a_shallow_relu_network_bounds_the_total_variation_of_its_slope() -> None:
+    """On one input, sum of abs(v_j w_j), the slope's variation over the line (by differences), is at most C."""
+    shape = Shape(sizes=(1, 9, 1), biases=(True, False))
+    params = torch.randn((50, shape.num_params), generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    layers = shape.split(params)
+    x = torch.linspace(-300, 300, 200_001, dtype=torch.float64)
+    variation = (layers[0][0].abs() @ layers[1][0].abs()).flatten()
+    first = evaluate([(w[:1], None if b is None else b[:1]) for w, b in layers], x[None, :, None], torch.relu)
+    measured_on_grid = float(first.flatten().diff().diff().abs().sum() / (x[1] - x[0]))
+    assert measured_on_grid == pytest.approx(float(variation[0]), rel=1e-3)
+    assert (variation <= spectral_complexity(layers, "relu")).all()
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_projected_training_learns_within_the_bounds(activation: Any) -> None:
+    """Adam with a projection after each step brings the mean square of y = abs(x - I) / 4 down by 20, feasible."""
+    method = Embedding(
+        primary_widths=(8,), embedding_dim=1, encoder=HatEncoder(knots=5), activation=activation, bias="primary_only"
+    )
+    constraints = Constraints(max_conditioning_complexity=1, max_primary_complexity=3, max_first_layer=3)
+    constraints.check(method, LINE)
+    x = torch.linspace(-1, 1, 17, dtype=torch.float64)
+    points, conditioning = x[None, None, :, None].expand(1, 17, -1, 1), x[None, :, None]
+    y = (x[None, :] - x[:, None]).abs() / 4
+    params = constraints.project(method, LINE, method.initialize(LINE, [0])).requires_grad_()
+    rule = torch.optim.Adam([params], lr=0.02)
+    losses = []
+    for _ in range(400):
+        loss = (method.evaluate(LINE, params, points, conditioning)[0, :, :, 0] - y).square().mean()
+        losses.append(loss.item())
+        rule.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        rule.step()
+        with torch.no_grad():
+            params.copy_(constraints.project(method, LINE, params))
+    found = measured(method, LINE, params.detach())
+    assert losses[-1] < losses[0] / 20
+    assert float(found["lipschitz_conditioning"]) <= 1 + 1e-12
+    assert float(found["primary"]) <= 3 * (1 + 1e-12)
 
 
 def test_projection_onto_the_l1_ball_is_the_nearest_point() -> None:

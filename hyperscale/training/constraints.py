@@ -18,8 +18,8 @@ from hyperscale.methods.per_instance import PerInstance
 from hyperscale.networks.activations import lipschitz_constant, vanishes_at_zero
 from hyperscale.networks.encoders import HatEncoder
 from hyperscale.networks.mlp import Layer, spectral_complexity
+from hyperscale.networks.projections import project_network, project_rows, row_norms, slack
 
-_SLACK = 1e-12
 _WITHOUT_BIASES_OF_E = ("none", "primary_only")
 
 
@@ -34,7 +34,10 @@ class Constraints:
     layer's, and of a table on hat functions it is the exact constant. Such a table need not vanish at I = 0 as the
     theorem's e does; W_e e(0) is a bias of q's first layer, so with ``bias="primary_only"`` that adds nothing.
 
-    Applied after every step of training, `project` keeps the network in the class; it is no optimiser of its own.
+    How much that asks: on positively homogeneous activations the smallest C of all networks that are the same function
+    by rescaling their units is the largest sum of abs(products of weights) over the paths from one input. For a ReLU q
+    of two layers on one input this is at least the total variation of its slope, so under a fixed l2 no width follows
+    N teeth of slope 1 for all N; and |W^1|_1 <= c alone asks nothing of a ReLU network. Choose l2 with the target.
     """
 
     max_conditioning_complexity: float | None = None
@@ -79,11 +82,10 @@ class Constraints:
     def project(self, method: Method, dims: Dims, params: Tensor) -> Tensor:
         """Return ``params`` [members, num_params] within the bounds, a new tensor; the method has passed `check`.
 
-        Rows of q's first weight whose L1 norm exceeds c go to the nearest point of that L1 ball; then, where a product
-        of norms exceeds its bound, all layers shrink by the same factor. In a table on one coordinate the differences
-        of neighbouring rows that are too long go to the nearest allowed ones and the rows' mean stays; on several
-        coordinates the table shrinks towards its mean. Members within the bounds stay as they are, bit for bit, and
-        so does what was projected before. Bounds hold to 1e-12 of their size.
+        Networks are projected by `project_network`. In a table on one coordinate the differences of neighbouring rows
+        that are too long go to the nearest allowed ones and the rows' mean stays; on several coordinates the table
+        shrinks towards its mean. Members within the bounds stay as they are, bit for bit, and so does what was
+        projected before. Bounds hold to 1e-12 of their size. It is applied after every step of training.
         """
         result = params.detach().clone()
         if isinstance(method, Embedding):
@@ -92,17 +94,12 @@ class Constraints:
                 _project_conditioning(
                     method, dims, method.e_shape(dims).split(e_params), self.max_conditioning_complexity
                 )
-            self._project_primary(method, method.primary_shape(dims).split(q_params))
         else:
             assert isinstance(method, Monolithic)
-            self._project_primary(method, method.primary_shape(dims).split(result))
+            q_params = result
+        layers = method.primary_shape(dims).split(q_params)
+        project_network(layers, method.activation, self.max_primary_complexity, self.max_first_layer)
         return result
-
-    def _project_primary(self, method: Method, layers: Sequence[Layer]) -> None:
-        if self.max_first_layer is not None:
-            _project_rows(layers[0][0], self.max_first_layer)
-        if self.max_primary_complexity is not None:
-            _shrink(layers, spectral_complexity(layers, method.activation), self.max_primary_complexity)
 
     def columns(self) -> dict[str, str | int | float]:
         """Return the bounds that are set, for tables."""
@@ -157,7 +154,7 @@ def constraint_metrics(method: Method, dims: Dims, params: Tensor) -> dict[str, 
     else:
         assert isinstance(method, Monolithic)
         shape, primary = method.primary_shape(dims), params
-    norms = _row_norms(shape.split(primary)[0][0]).flatten(1).amax(dim=-1)
+    norms = row_norms(shape.split(primary)[0][0]).flatten(1).amax(dim=-1)
     return {"first_layer_norm": norms, **values}
 
 
@@ -171,69 +168,28 @@ def _table(encoder: HatEncoder, dims: Dims, weight: Tensor) -> Tensor:
     return weight.unflatten(1, (encoder.knots,) * dims.conditioning_dim)
 
 
-def _row_norms(weight: Tensor) -> Tensor:
-    """Return the L1 norms of the rows of weights [..., fan_in, fan_out]; the largest is the induced L1 norm."""
-    return weight.abs().sum(dim=-1)
-
-
-def _slack(numbers: Tensor) -> float:
-    """Return by how much, relatively, a bound may be exceeded: so that rounding alone never moves anything."""
-    return max(_SLACK, 64 * torch.finfo(numbers.dtype).eps)
-
-
-def _shrink(layers: Sequence[Layer], product: Tensor, bound: float) -> None:
-    """Multiply the members' weights in place so that ``product`` [members], of degree 1 in each, meets the bound."""
-    excess = product > bound * (1 + _slack(product))
-    factor = torch.where(excess, bound / product, 1.0) ** (1 / len(layers))
-    for weight, _ in layers:
-        weight.mul_(torch.where(excess, factor, 1.0)[:, None, None])
-
-
-def _project_rows(weight: Tensor, radius: float) -> None:
-    """Move the rows of [members, fan_in, fan_out] with too large an L1 norm to the nearest allowed, in place."""
-    excess = _row_norms(weight) > radius * (1 + _slack(weight))
-    if excess.any():
-        weight[excess] = project_onto_l1_ball(weight[excess], radius)
-
-
 def _project_conditioning(method: Embedding, dims: Dims, layers: Sequence[Layer], bound: float) -> None:
     """Bring e's Lipschitz constant down to the bound, in place."""
-    encoder = method.encoder
-    lipschitz = conditioning_lipschitz(method, dims, layers)
+    encoder, constant = method.encoder, _outer_constant(method)
     if not (isinstance(encoder, HatEncoder) and not method.widths):
-        _shrink(layers, lipschitz, bound)
+        if encoder is not None:
+            constant *= encoder.lipschitz_bound(dims.conditioning_dim)
+        project_network(layers, method.activation, bound / constant)
         return
+    lipschitz = conditioning_lipschitz(method, dims, layers)
     weight = layers[0][0]
-    spacing = 2.0 / (encoder.knots - 1)
-    radius = bound / _outer_constant(method) * spacing
+    radius = bound / constant * 2.0 / (encoder.knots - 1)
     # A difference of two rows is known to a few units in the last place of the rows.
     rounding = 4 * weight.shape[-1] * torch.finfo(weight.dtype).eps * weight.abs().amax(dim=(1, 2))
-    excess = lipschitz / bound > 1 + _slack(weight) + rounding / radius
+    excess = lipschitz / bound > 1 + slack(weight) + rounding / radius
     if not excess.any():
         return
     table = weight[excess]
     mean = table.mean(dim=1, keepdim=True)
     if dims.conditioning_dim == 1:
         steps = table.diff(dim=1)
-        _project_rows(steps, radius)
+        project_rows(steps, radius)
         table = torch.cat([torch.zeros_like(mean), steps.cumsum(dim=1)], dim=1)
         weight[excess] = table + (mean - table.mean(dim=1, keepdim=True))
     else:
         weight[excess] = mean + (table - mean) * (bound / lipschitz[excess])[:, None, None]
-
-
-def project_onto_l1_ball(rows: Tensor, radius: float) -> Tensor:
-    """Return the nearest point, in the Euclidean norm, with L1 norm at most ``radius``, for rows [..., n].
-
-    It is sign(v) max(abs(v) - t, 0) with the one t that gives that norm, found from the sorted entries (Held, Wolfe &
-    Crowder 1974; Duchi et al. 2008).
-    """
-    sizes = rows.abs()
-    ordered = sizes.sort(dim=-1, descending=True).values
-    counts = torch.arange(1, rows.shape[-1] + 1, dtype=rows.dtype, device=rows.device)
-    thresholds = (ordered.cumsum(dim=-1) - radius) / counts
-    kept = (ordered > thresholds).sum(dim=-1, keepdim=True).clamp_min(1)
-    threshold = thresholds.gather(-1, kept - 1).clamp_min(0)
-    result = rows.sign() * (sizes - threshold).clamp_min(0)
-    norms = result.abs().sum(dim=-1, keepdim=True)  # what cancellation left above the radius is taken off
-    return result * torch.where(norms > radius, radius / norms, 1.0)

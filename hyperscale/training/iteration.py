@@ -63,7 +63,7 @@ class Damping:
 
 
 class IteratedRun(ABC):
-    """A `StageRun` of phases of at most ``limit`` iterations; its state is a few arrays, ``arrays``, and the damping."""
+    """A `StageRun` of phases of at most ``limit`` iterations; its state is ``arrays`` and the damping."""
 
     def __init__(self, fit: GridFit, problems: int, limit: int, num_phases: int = 1) -> None:
         self.fit, self.limit, self.num_phases = fit, limit, num_phases

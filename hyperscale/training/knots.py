@@ -15,7 +15,9 @@ from hyperscale.methods.hypernetwork import Hypernetwork
 from hyperscale.methods.method import Dims, Method
 from hyperscale.seeding import stream_keys, uniform
 from hyperscale.training import costs, splines
+from hyperscale.training.dense_runs import DenseVarPro
 from hyperscale.training.grid_fit import GridFit, TrainingGrid
+from hyperscale.training.ridges import place_ridges
 from hyperscale.training.shared_splines import SharedFits, SharedVarPro
 from hyperscale.training.spline_fits import SplineFits
 from hyperscale.training.spline_meshes import fit_values
@@ -112,6 +114,10 @@ class _Placed:
             knots = equispaced(fit.seeds, 1, shared.num_knots, self.stage.jitter)
             fit.params.copy_(shared.params(knots, np.zeros((len(knots), shared.num_rows, shared.num_knots + 2))))
             SharedVarPro(fit, 1).write()
+            return
+        if not is_spline(fit.method, fit.dims):
+            place_ridges(fit, self.stage.jitter)
+            DenseVarPro(fit, 1).write()
             return
         fits = SplineFits(fit)
         if self.stage.placement == "greedy":

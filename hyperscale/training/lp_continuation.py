@@ -10,10 +10,12 @@ from hyperscale.errors import StudyError, check_integer, check_number
 from hyperscale.methods.hypernetwork import Hypernetwork
 from hyperscale.methods.method import Dims, Method
 from hyperscale.training import costs, splines
+from hyperscale.training.dense_runs import DenseLp
 from hyperscale.training.grid_fit import GridFit, TrainingGrid
 from hyperscale.training.shared_lp import SharedLp
 from hyperscale.training.spline_fits import SplineRun
 from hyperscale.training.spline_meshes import linearise, raised
+from hyperscale.training.spline_networks import is_spline
 from hyperscale.training.splines import Array
 from hyperscale.training.stages import Stage, StageRun
 
@@ -42,7 +44,9 @@ class LpContinuation(Stage):
         """Start where the parameters are."""
         if isinstance(fit.method, Hypernetwork):
             return SharedLp(fit, self.powers, self.iterations)
-        return LpSplines(fit, self)
+        if is_spline(fit.method, fit.dims):
+            return LpSplines(fit, self)
+        return DenseLp(fit, self.powers, self.iterations)
 
     def flops(self, method: Method, dims: Dims, where: TrainingGrid) -> float:
         """Return about what all iterations of all powers take."""

@@ -10,6 +10,7 @@ from hyperscale.errors import StudyError
 from hyperscale.methods.hypernetwork import Hypernetwork
 from hyperscale.methods.method import Dims, Method
 from hyperscale.training import costs
+from hyperscale.training.dense_runs import DenseOuterLp
 from hyperscale.training.grid_fit import GridFit, TrainingGrid
 from hyperscale.training.outer_splines import best_values
 from hyperscale.training.shared_lp import SharedOuterLp
@@ -34,7 +35,7 @@ class OuterLP(Stage):
         """Start where the parameters are."""
         if isinstance(fit.method, Hypernetwork):
             return SharedOuterLp(fit)
-        return _OuterSplines(fit)
+        return _OuterSplines(fit) if is_spline(fit.method, fit.dims) else DenseOuterLp(fit)
 
     def flops(self, method: Method, dims: Dims, where: TrainingGrid) -> float:
         """Return about what the programs take: some 20 units^3 each."""

@@ -22,7 +22,8 @@ class SharedLp(SharedRun):
         self.powers = powers
         residual = self.mesh(self.arrays["knots"], np.arange(fit.num_members)).residual(self.arrays["values"])
         best = {f"best_{name}": self.arrays[name].copy() for name in ("knots", "values")}
-        self.arrays |= {**best, "objective": self.largest(residual), "given": largest(fits.residual())}
+        self.arrays |= {**best, "objective": self.largest(residual)}
+        self.begin(largest(fits.residual()))
 
     def largest(self, residual: Parts) -> Array:
         """Return the largest error of every member over its outputs."""
@@ -65,10 +66,6 @@ class SharedLp(SharedRun):
         table = self.arrays["best_values"].reshape(self.fit.num_members, self.num_outputs, -1)
         write_better(self, self.fits.params(self.arrays["best_knots"], table), largest)
 
-    def losses(self) -> torch.Tensor:
-        """Return the largest errors of the written networks, [members]."""
-        return torch.from_numpy(self.arrays["given"].copy())
-
 
 class SharedOuterLp(SharedRun):
     """The best values for the knots that are there: one linear program per row of the table and iteration."""
@@ -76,7 +73,7 @@ class SharedOuterLp(SharedRun):
     def __init__(self, fit: GridFit) -> None:
         fits = SharedFits(fit)
         SharedRun.__init__(self, fit, fits, np.ascontiguousarray(fits.y[:, fits.at_rows()]), fit.num_members)
-        self.arrays["given"] = largest(fits.residual())
+        self.begin(largest(fits.residual()))
 
     def step(self) -> None:
         """Solve the programs of one member."""
@@ -88,7 +85,3 @@ class SharedOuterLp(SharedRun):
         """Write every member whose largest error on the whole grid is below what was given."""
         table = self.arrays["values"].reshape(self.fit.num_members, self.num_outputs, -1)
         write_better(self, self.fits.params(self.arrays["knots"], table), largest)
-
-    def losses(self) -> torch.Tensor:
-        """Return the largest errors of the written networks, [members]."""
-        return torch.from_numpy(self.arrays["given"].copy())

@@ -81,7 +81,19 @@ class SharedRun(IteratedRun):
         self.fits, self.num_outputs = fits, y.shape[1]
         self.y = y.reshape(-1, y.shape[-1])
         knots = fits.read_knots()
-        self.arrays = {"knots": knots, "values": fit_values(self.mesh(knots, np.arange(fit.num_members)))}
+        self.arrays = {
+            "knots": knots,
+            "values": fit_values(self.mesh(knots, np.arange(fit.num_members))),
+            "start": as_array(fit.params).copy(),
+        }
+
+    def begin(self, given: Array) -> None:
+        """Keep what the given networks measure, [members]."""
+        self.arrays |= {"given": given, "reached": given.copy()}
+
+    def losses(self) -> torch.Tensor:
+        """Return what the written networks measure, [members]."""
+        return torch.from_numpy(self.arrays["reached"].copy())
 
     def outputs(self, members: Index) -> Index:
         """Return the numbers of the members' outputs."""
@@ -135,7 +147,7 @@ class SharedVarPro(SharedRun):
         SharedRun.__init__(self, fit, fits, projected, limit)
         everyone = np.arange(fit.num_members)
         self.arrays["objective"] = self.objective(self.mesh(self.arrays["knots"], everyone), self.arrays["values"])
-        self.arrays["given"] = squares(fits.residual())
+        self.begin(squares(fits.residual()))
 
     def objective(self, mesh: Mesh, values: Array) -> Array:
         """Return half the mean square over x, summed over outputs, [members]."""
@@ -166,10 +178,6 @@ class SharedVarPro(SharedRun):
         table = np.stack([self.back @ one for one in values])
         write_better(self, self.fits.params(self.arrays["knots"], table), squares)
 
-    def losses(self) -> torch.Tensor:
-        """Return the mean squares of the written networks, [members]."""
-        return torch.from_numpy(self.arrays["given"].copy())
-
 
 def squares(residual: Array) -> Array:
     """Return the mean square of residuals [members, instances, points]."""
@@ -183,9 +191,13 @@ def largest(residual: Array) -> Array:
 
 
 def write_better(run: SharedRun, params: torch.Tensor, measure: Callable[[Array], Array]) -> None:
-    """Write the members whose ``params`` measure less than what was given, and remember that."""
+    """Write the members whose ``params`` measure less than the parameters the stage began with, and those for others.
+
+    The beginning is compared with at every slice, so that what is written does not depend on the slices.
+    """
     reached = measure(run.fits.residual(params))
     better: NDArray[np.bool_] = reached < run.arrays["given"]
     chosen = torch.from_numpy(better).to(params.device)[:, None]
-    run.fit.params.copy_(torch.where(chosen, params, run.fit.params))
-    run.arrays["given"] = np.where(better, reached, run.arrays["given"])
+    start = torch.from_numpy(run.arrays["start"]).to(params.device)
+    run.fit.params.copy_(torch.where(chosen, params, start))
+    run.arrays["reached"] = np.where(better, reached, run.arrays["given"])

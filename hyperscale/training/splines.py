@@ -39,7 +39,7 @@ class Cells:
         problems = len(terms)
         flat = (self.cell + self.num_cells * np.arange(problems)[:, None]).ravel()
         total = np.bincount(flat, weights=terms.ravel(), minlength=problems * self.num_cells)
-        return total.reshape(problems, self.num_cells)
+        return np.asarray(total, dtype=np.float64).reshape(problems, self.num_cells)
 
     def pick(self, problems: Index | NDArray[np.bool_]) -> Cells:
         """Return the cells of some problems."""

@@ -10,10 +10,12 @@ from hyperscale.errors import check_integer
 from hyperscale.methods.hypernetwork import Hypernetwork
 from hyperscale.methods.method import Dims, Method
 from hyperscale.training import costs, splines
+from hyperscale.training.dense_runs import DenseVarPro
 from hyperscale.training.grid_fit import GridFit, TrainingGrid
 from hyperscale.training.shared_splines import SharedVarPro
 from hyperscale.training.spline_fits import SplineRun
 from hyperscale.training.spline_meshes import Mesh, Parts, fit_values, half_squares, linearise
+from hyperscale.training.spline_networks import is_spline
 from hyperscale.training.splines import Array
 from hyperscale.training.stages import Stage, StageRun
 
@@ -38,7 +40,9 @@ class VarPro(Stage):
         """Start from the kinks and first layers that the parameters have."""
         if isinstance(fit.method, Hypernetwork):
             return SharedVarPro(fit, self.iterations)
-        return VarProSplines(fit, self.iterations)
+        if is_spline(fit.method, fit.dims):
+            return VarProSplines(fit, self.iterations)
+        return DenseVarPro(fit, self.iterations)
 
     def flops(self, method: Method, dims: Dims, where: TrainingGrid) -> float:
         """Return about what all iterations take."""
