@@ -20,6 +20,7 @@ from hyperscale.methods.per_instance import PerInstance
 from hyperscale.methods.weight_generator import WeightGenerator
 from hyperscale.networks.encoders import FourierEncoder, HatEncoder
 from hyperscale.settings.approximation import Approximation
+from hyperscale.settings.best_approximation import BestApproximation
 from hyperscale.settings.generation import Generation
 from hyperscale.settings.lipschitz import LipschitzQuotient
 from hyperscale.settings.setting import Setting
@@ -27,8 +28,11 @@ from hyperscale.targets.gaussian_mixture import GaussianMixture
 from hyperscale.targets.inner_product import InnerProduct
 from hyperscale.targets.sobolev_ball import SobolevBall
 from hyperscale.targets.target import FixedSample, FreshPoints
+from hyperscale.training.descent import Descent
+from hyperscale.training.lbfgs import LBFGS
 from hyperscale.training.optimizers import SGD, Adam
 from hyperscale.training.schedules import Constant, Cosine, Exponential
+from hyperscale.training.stages import Stages
 from hyperscale.trial import Trial
 
 GOLDEN = Path(__file__).parent / "golden" / "identity.json"
@@ -56,6 +60,11 @@ SETTINGS: dict[str, Setting] = {
         method=ActivatedEmbedding(primary_widths=(4,), embedding_dim=2, encoder=FourierEncoder(frequencies=8, scale=2))
     ),
     "lipschitz": LipschitzQuotient(method=Monolithic(primary_widths=(4, 3))),
+    "best": BestApproximation(
+        method=PerInstance(primary_widths=(4,), bias="hidden"),
+        target=BALL,
+        optimizer=Stages(Descent(optimizer=Adam(lr=1e-3)), LBFGS(), LBFGS(power=8)),
+    ),
 }
 OTHER_WORDS = {
     "activation": "elu",
@@ -68,14 +77,21 @@ OTHER_WORDS = {
 
 def alternatives(value: Any, name: str) -> Iterator[Any]:
     """Yield values that differ a little: one unit, one part in 10^10, another word, one more entry, one field."""
-    if dataclasses.is_dataclass(value):
+    if isinstance(value, Stages):
+        yield Stages(*value.stages, LBFGS())
+        for i, stage in enumerate(value.stages):
+            for other in alternatives(stage, name):
+                yield Stages(*value.stages[:i], other, *value.stages[i + 1 :])
+    elif dataclasses.is_dataclass(value):
         for field in dataclasses.fields(value):
             for other in alternatives(getattr(value, field.name), field.name):
                 yield dataclasses.replace(value, **{field.name: other})
     elif isinstance(value, str):
         yield OTHER_WORDS[name]
+    elif isinstance(value, bool):
+        yield not value
     elif isinstance(value, int):
-        yield value + 1
+        yield value + (2 if name == "power" else 1)
     elif isinstance(value, float):
         yield value * (1 + 1e-10) if value else 1e-10
     elif isinstance(value, tuple):
@@ -124,6 +140,9 @@ def test_canonical_form_holds_every_field_and_survives_json(name: str) -> None:
             inner = getattr(value, field.name)
             if dataclasses.is_dataclass(inner):
                 check(inner, form[field.name])
+            if field.name == "stages":
+                for stage, stage_form in zip(inner, form["stages"], strict=True):
+                    check(stage, stage_form)
 
     check(setting, data)
 
@@ -206,9 +225,9 @@ def test_text_is_sorted_compact_and_unescaped() -> None:
 
 
 def test_digests_are_the_recorded_ones() -> None:
-    """Recorded digests of four settings and a trial: a change here makes every finished trial unknown."""
+    """Recorded digests of settings of every kind and a trial: a change here makes every finished trial unknown."""
     golden = json.loads(GOLDEN.read_text())
-    for name in ("hypernetwork", "generation", "activated", "lipschitz"):
+    for name in ("hypernetwork", "generation", "activated", "lipschitz", "best"):
         assert canonical(SETTINGS[name]) == golden[name]["canonical"]
         assert SETTINGS[name].digest() == golden[name]["digest"]
     assert Trial(setting=SETTINGS["hypernetwork"], seed=3).digest == golden["trial"]

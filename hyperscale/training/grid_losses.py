@@ -45,9 +45,9 @@ class GridLoss:
         square = flat.square()
         self.mean_squares = square.mean(dim=1) * self.scale.square()
         if self.power > 2:
-            factor = whole_power(square, self.power // 2 - 1)
-            square *= factor
+            factor = whole_power(square, self.power // 2 - 1)  # may be ``square`` itself
             flat *= factor
+            square = square * factor
         losses = square.mean(dim=1)
         slope = self.power / (flat.shape[1] * self.scale)
         self.model.backward(flat.mul_(slope.unsqueeze(1)).view(shape))
