@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from analysis.exponents.estimators import envelope_series
+from analysis.exponents.estimators import envelope_series, slope_intervals
 from analysis.exponents.frontier import Slopes, frontier_slopes, quantile_slopes
 from analysis.exponents.rates import estimators_disagree, gather_rates, rises_beyond_noise
 from tests.bench.judged import known_line
@@ -109,3 +109,15 @@ def test_few_seeds_leave_the_minimum_alone() -> None:
     assert np.isnan(found.frontier.slope)
     assert not found.disagree
     assert found.interval.low < found.interval.slope < found.interval.high
+
+
+@pytest.mark.parametrize("scatter", [0.0, 1e-12, 1e-4])
+def test_equal_seeds_are_one_observation_of_a_size(scatter: float) -> None:
+    """On a bent line with seeds that agree the quantile's error is the sizes' lack of fit, not the seeds' scatter."""
+    x = np.log(3 * np.array([3, 5, 9, 17, 33, 65, 129.0]) + 1)
+    bent = -np.log((np.exp(x) - 1) / 3)
+    seeds = scatter * np.abs(np.random.default_rng(0).normal(size=(len(x), 1, 3)))
+    found = quantile_slopes(x, bent[:, None, None] + seeds)
+    line = slope_intervals(x, bent)
+    assert abs(found.slope - line.slope) < 2 * found.standard_error
+    assert line.standard_error < found.standard_error < 10 * line.standard_error
