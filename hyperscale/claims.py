@@ -48,9 +48,9 @@ class Calibration:
     """Trials that measure the optimisation gap of a rate: same method, sizes and optimiser, target of known infimum.
 
     ``where`` gives the setting columns that tell these trials from the claim's own, such as ``{"target": "Square"}``
-    for settings on a target class of yours named Square (none of known infimum ships with the library yet). The
-    infimum is a column of the table (``infimum_column``), or ``infimum_constant * N ** -infimum_exponent``. The
-    trials are left out of the claim's own envelope.
+    for settings on a target class of yours named Square. The infimum is a column of the table (``infimum_column``,
+    such as ``"per_instance_reached"`` of best approximations), or ``infimum_constant * N ** -infimum_exponent``. The
+    trials are left out of the claim's own envelope; every method needs its own.
     """
 
     where: Mapping[str, str | int | float | bool] = field(hash=False)

@@ -236,3 +236,79 @@ def test_a_calibration_names_its_trials_and_one_infimum(given: dict) -> None:
     """No trials, no infimum, two infima or half a law are refused where they are written."""
     with pytest.raises(StudyError, match="Calibration"):
         Calibration(**{"infimum_column": "infimum", **given} if given["where"] in ({}, "target") else given)
+
+
+# --- best approximations: a calibration by a column, for two methods, with seeds that all but agree ------------------
+
+
+def approximations(*, gap: float = 1.0, noise: float = 0.0, grid: str = "4096") -> pd.DataFrame:
+    """Return best approximations of a growing family and of Tilted targets, whose infimum is a column, by two methods.
+
+    Errors are ``gap`` times the infimum at k = 3 to 129 knots (1.2 times more for the hypernetwork on the family).
+    """
+    generator = np.random.default_rng(0)
+    rows = []
+    for method, k, seed, known in product(
+        ("PerInstance", "Hypernetwork"), (3, 5, 9, 17, 33, 65, 129), range(3), (False, True)
+    ):
+        infimum = 1 / (2 * (k + 1) ** 2) if known else 0.3 / k
+        more = 1.2 if method == "Hypernetwork" and not known else 1.0
+        rows.append(
+            {
+                "digest": f"{method}-{k}-{seed}-{known}",
+                "kind": "best_approximation",
+                "method": method,
+                "target": "Tilted" if known else "BumpFamily",
+                "smoothness": 2 if known else 1,
+                "cells": pd.NA if known else k + 1,
+                "signs": None if known else "random",
+                "curvature": 0.5 if known else np.nan,
+                "num_params_primary": 3 * k + 1,
+                "optimizer": "VarPro(200) > OuterLP(20)",
+                "batch": "4096" if known else grid,
+                "seed": seed,
+                "status": "finished",
+                "sup_error": infimum * gap * more * np.exp(noise * abs(generator.normal())),
+                "per_instance_reached": infimum,
+            }
+        )
+    return pd.DataFrame(rows).astype({"cells": "Int64"})
+
+
+@pytest.mark.parametrize("method", ["PerInstance", "Hypernetwork"])
+@pytest.mark.parametrize(("gap", "noise"), [(1.0, 0.0), (1.0, 1e-12), (1.0, 1e-4), (0.97, 0.0), (1.05, 0.02)])
+def test_gaps_near_one_by_a_column(method: str, gap: float, noise: float) -> None:
+    """Ratios near 1 with no or tiny scatter measure a gap of slope 0 and decide; ratios below 1 carry a note."""
+    calibration = Calibration(where={"target": "Tilted"}, infimum_column="per_instance_reached")
+    asked = ScalingRate(method=method, bound="match", exponent=1.0, hard_family=True, calibration=calibration)
+    verdict = check(asked, approximations(gap=gap, noise=noise))
+    assert verdict.verdict == "supported", verdict.reason
+    assert verdict.gap is not None
+    assert verdict.gap.slope == pytest.approx(0.0, abs=0.01)
+    assert np.isfinite(verdict.gap.interval).all()
+    assert any("a lower bound, or the networks are a little more" in note for note in verdict.notes) is (gap < 1)
+
+
+def test_each_method_has_its_own_calibration() -> None:
+    """A gap that grows for one method only widens that method's interval; neither is judged on Tilted."""
+    table = approximations()
+    theirs = (table["method"] == "Hypernetwork") & (table["target"] == "Tilted")
+    table.loc[theirs, "sup_error"] *= table.loc[theirs, "num_params_primary"] ** 0.2
+    calibration = Calibration(where={"target": "Tilted"}, infimum_column="per_instance_reached")
+    claims = [
+        ScalingRate(method=method, bound="upper", exponent=1.0, calibration=calibration)
+        for method in ("PerInstance", "Hypernetwork")
+    ]
+    gaps = [check(claim, trials_for(claim, table, claims)).gap for claim in claims]
+    assert [gap.upper for gap in gaps if gap] == pytest.approx([0.0, 0.2], abs=0.001)
+    assert set(without_calibration(table, claims)["target"]) == {"BumpFamily"}
+
+
+def test_a_grid_of_the_target_does_not_block_a_calibration() -> None:
+    """Fits on a grid may have another number of pairs for another target, which is noted; other kinds may not."""
+    calibration = Calibration(where={"target": "Tilted"}, infimum_column="per_instance_reached")
+    asked = ScalingRate(method="PerInstance", bound="upper", exponent=1.0, calibration=calibration)
+    table = approximations(grid="9999")
+    assert any("grids have 4096 pairs" in note and "9999" in note for note in measure_gap(asked, table).notes)
+    with pytest.raises(AnalysisError, match="trained with batch 4096"):
+        measure_gap(asked, table.assign(kind="approximation"))

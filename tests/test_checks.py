@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -165,6 +166,7 @@ def test_ordering_at_sizes(other: float, seeds: int, noise: float, word: str) ->
     verdict = check(claim, pd.concat([low, high], ignore_index=True))
     assert verdict.verdict == word, verdict.reason
     assert verdict.estimate == pytest.approx(1 / other, rel=0.25)
+    assert ("an optimisation gap of M would look the same" in verdict.reason) is (word == "contradicted")
 
 
 def test_ordering_uses_complete_seeds_and_says_so() -> None:
@@ -205,6 +207,22 @@ def test_monotone(direction, exponent: float, noise: float, seeds: int, word: st
     verdict = check(claim, trials(exponent, noise=noise, seeds=seeds))
     assert verdict.verdict == word, verdict.reason
     assert -1 <= verdict.estimate <= 1
+
+
+@pytest.mark.parametrize("each_step", [False, True])
+def test_an_error_that_rises_may_be_the_optimisers(each_step: bool) -> None:
+    """A best error said to fall that rises is contradicted of trained networks; another metric has no such caveat."""
+    table = trials(-1.0, noise=0.02, seeds=3)
+    claim = Monotone(
+        method="M", metric="sup_error", along="num_params_primary", direction="decreasing", each_step=each_step
+    )
+    verdict = check(claim, table)
+    assert verdict.verdict == "contradicted"
+    assert "upper bound on the best one, an optimisation gap of M would look the same" in verdict.reason
+    other = replace(claim, metric="spectral_complexity_primary")
+    plain = check(other, table.rename(columns={"sup_error": "spectral_complexity_primary"}))
+    assert plain.verdict == "contradicted"
+    assert "optimisation" not in plain.reason
 
 
 def test_monotone_on_two_values_is_underpowered() -> None:

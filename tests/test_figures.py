@@ -14,7 +14,8 @@ from analysis.exponents.envelope import build_envelopes
 from analysis.judging.checks import check
 from analysis.judging.verdicts import Cause, inconclusive
 from analysis.reporting import figures, palette, sweeps
-from hyperscale.claims import Monotone, Ordering, ScalingRate
+from analysis.reporting.guides import named_slopes
+from hyperscale.claims import Monotone, Ordering, ScalingRate, Separation
 from hyperscale.errors import AnalysisError
 from hyperscale.trial import TrialRecord, TrialResult, TrialStatus
 
@@ -82,6 +83,57 @@ def test_scaling_figure_shows_trials_envelope_and_guide() -> None:
     slope = (corners[2, 1] - corners[0, 1]) / (corners[2, 0] - corners[0, 0])
     assert slope == pytest.approx(-1.0)
     assert any("Thm. 4" in text.get_text() and "slope −1" in text.get_text() for text in axes.texts)
+
+
+def approximation_table() -> pd.DataFrame:
+    """Return the scaling table with the hypernetwork's infimum, and certified bounds a quarter above every error."""
+    table = scaling_table().assign(sup_error_bound=lambda t: 1.25 * t["sup_error"])
+    known = table["method"] == "Hypernetwork"
+    infimum = (0.8 / table["num_params_primary"]).where(known)
+    return table.assign(per_instance_infimum=0.9 * infimum, per_instance_reached=infimum)
+
+
+def test_the_infimum_lies_under_the_curves_and_the_bound_over_them() -> None:
+    """A labelled line at each size's infimum with its bracket, a band from each envelope to its certified bound."""
+    table = approximation_table()
+    figure = figures.plot_scaling(table, build_envelopes(table), [RATE])
+    axes = figure.axes[0]
+    floors = [line for line in axes.lines if np.allclose(line.get_ydata()[0], 0.9 * 0.8 / 4)]
+    assert len(floors) == 1
+    assert np.allclose(floors[0].get_ydata(), 0.72 / np.array([4, 8, 16, 32, 64]))
+    assert [text.get_text() for text in axes.texts if "infimum" in text.get_text()] == ["per-instance\ninfimum"]
+    heights = [band.get_paths()[0].vertices[:, 1].max() for band in axes.collections]
+    for top in (0.8 / 4, 1.25 / 4, 1.25 / 2):  # the bracket, and each method's bound at N = 4
+        assert any(np.isclose(height, top) for height in heights)
+    assert any(text.get_text() == "up to the certified bound" for text in figure.legends[0].get_texts())
+    corners = axes.patches[0].get_xy()
+    assert (corners[:, 1] < 0.72 / corners[:, 0]).all()  # the triangle is under the floor too
+
+
+def test_a_second_floor_says_whose_sizes_it_is_at() -> None:
+    """Methods with other infima at the same sizes have lines of their own; equal ones are drawn once."""
+    table = approximation_table()
+    other = table["method"] == "Embedding"
+    for factor, count in ((1.0, 1), (0.5, 2)):
+        infimum = factor * 0.72 / table["num_params_primary"]
+        two = table.assign(per_instance_infimum=table["per_instance_infimum"].where(~other, infimum))
+        axes = figures.plot_scaling(two, build_envelopes(two)).axes[0]
+        texts = [text.get_text() for text in axes.texts if "infimum" in text.get_text()]
+        assert len(texts) == count
+        assert any("Embedding's sizes" in text for text in texts) is (count == 2)
+
+
+def test_slopes_are_named_once() -> None:
+    """Rates of one exponent share a triangle, in ink where methods differ; a separation adds what no rate has."""
+    instance = ScalingRate(method="PerInstance", bound="upper", exponent=1.0, theorem="Def. 1, Galanti & Wolf (2020)")
+    apart = Separation(
+        faster="Hypernetwork", slower="Embedding", faster_exponent=1.0, slower_exponent=0.5, theorem="Thms. 2 and 4"
+    )
+    steep, flat = named_slopes([RATE, instance, apart], "sup_error", "num_params_primary")
+    assert (steep.exponent, steep.text, steep.colour) == (1.0, "Thm. 4: O, Def. 1: O\nslope −1", palette.INK)
+    assert (flat.exponent, flat.text) == (0.5, "Thms. 2 and 4\nslope −0.5")
+    assert flat.colour == palette.method_style("Embedding").colour
+    assert named_slopes([RATE], "rmse", "num_params_primary") == []
 
 
 def test_exponent_figure_has_a_row_per_rate() -> None:

@@ -7,7 +7,7 @@ import pytest
 from scipy import optimize, stats
 
 from analysis.exponents.estimators import envelope_series
-from analysis.exponents.frontier import Slopes, frontier_slopes, quantile_slopes
+from analysis.exponents.frontier import Slopes, frontier_slopes, quantile_slopes, seeds_agree
 from analysis.exponents.rates import estimators_disagree, gather_rates, rises_beyond_noise
 from tests.bench.judged import known_line
 
@@ -109,3 +109,28 @@ def test_few_seeds_leave_the_minimum_alone() -> None:
     assert np.isnan(found.frontier.slope)
     assert not found.disagree
     assert found.interval.low < found.interval.slope < found.interval.high
+
+
+@pytest.mark.parametrize("scatter", [0.0, 1e-12, 1e-4, 1e-2])
+def test_seeds_that_agree_are_one_seed(scatter: float) -> None:
+    """On 1 / k at N = 3 k + 1, a slight bend, small scatter leaves no other estimators and no disagreement."""
+    knots = np.round(3 * 2 ** np.arange(0, 6.5, 0.5))
+    x = np.log(3 * knots + 1)
+    seeds = scatter * np.abs(np.random.default_rng(0).normal(size=(len(x), 1, 3)))
+    logs = -np.log(knots)[:, None, None] + seeds
+    found = gather_rates(x, logs)
+    assert bool(seeds_agree(x, logs))
+    assert np.isnan(found.quantile.slope)
+    assert not found.disagree
+    assert found.interval.slope == pytest.approx(1.03, abs=0.01)
+
+
+def test_seeds_that_scatter_do_not_agree() -> None:
+    """Ordinary excess beside a lack of fit of .05 counts as scatter in all of 200 data sets; none at all does not."""
+    generator = np.random.default_rng(1)
+    misfit = 0.05 * generator.standard_normal((200, len(X), 2, 1))
+    logs = noise(200, len(X), 2, 5) - 0.5 * X[:, None, None] + misfit
+    assert not seeds_agree(X, logs).any()
+    logs[:, :2, :, 3:] = np.nan
+    assert not seeds_agree(X, logs).any()
+    assert seeds_agree(X, np.repeat(misfit - 0.5 * X[:, None, None], 5, axis=-1)).all()

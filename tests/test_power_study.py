@@ -27,6 +27,7 @@ from hyperscale.cli import main
 from hyperscale.errors import AnalysisError
 from hyperscale.power_view import print_power
 from hyperscale.study import StudyFile
+from hyperscale.targets.sobolev_ball import SobolevBall
 from tests.conftest import tiny_text
 
 
@@ -74,6 +75,33 @@ def test_calibration_trials_are_no_part_of_the_design(tiny: StudyFile) -> None:
     assert study_design(calibrated, "Hypernetwork", rate.size).trials_per_seed == (1, 1, 1, 1)
     (found,) = study_power(calibrated, replicates=100)
     assert "its trials come on top" in found.notes[0]
+
+
+def growing(tiny: StudyFile, levels: Callable[[int], int]) -> StudyFile:
+    """Return the tiny study on all-scales targets with ``levels`` of the primary width."""
+    settings = tuple(
+        replace(s, target=SobolevBall(x_dim=1, conditioning_dim=1, levels=levels(int(s.columns()["primary_width"]))))
+        for s in tiny.study.settings
+    )
+    return replace(tiny, study=replace(tiny.study, settings=settings))
+
+
+def test_power_with_a_target_that_grows(tiny: StudyFile) -> None:
+    """A family is one target of a design, with a fixed one's chances; at equal N its members cannot be ordered."""
+    fixed = growing(tiny, lambda _: 5).study
+    family = growing(tiny, lambda width: 1 + width.bit_length()).study
+    rate = fixed.claims[0]
+    assert isinstance(rate, ScalingRate)
+    design = study_design(family, "Hypernetwork", rate.size)
+    assert design == study_design(fixed, "Hypernetwork", rate.size)
+    assert design.num_targets == 1
+    found, plain = (study_power(study, replicates=200) for study in (family, fixed))
+    assert [claim.worst for claim in found[:2]] == [claim.worst for claim in plain[:2]]
+    order = replace(fixed.claims[2], at_each="num_params_primary")
+    (told,) = study_power(replace(family, claims=(order,)), replicates=100)
+    assert "different members of the target's family at every num_params_primary" in told.advice
+    (along,) = study_power(replace(family, claims=(replace(order, at_each="primary_width"),)), replicates=100)
+    assert along.worst is not None
 
 
 def test_a_study_with_unequal_budgets_gets_no_chance(tiny: StudyFile) -> None:

@@ -13,7 +13,7 @@ from analysis.judging.checks import check
 from analysis.judging.separations import compare_slopes
 from analysis.judging.slopes import Estimate, difference_of, mean_of, row_slopes, slope_of_line
 from analysis.judging.verdicts import Cause
-from hyperscale.claims import Factor, Separation
+from hyperscale.claims import Factor, Ordering, Separation
 
 SIZES = (4, 8, 16, 32, 64, 128)
 SEPARATION = Separation(faster="A", slower="B", faster_exponent=1.0, slower_exponent=0.5, hard_family=True)
@@ -209,3 +209,17 @@ def test_row_slopes_leave_missing_points_out() -> None:
     x = np.array([0.0, 1.0, 2.0, 4.0])
     rows = np.array([[0, 2, 4, 8.0], [1, np.nan, 3, 5.0], [np.nan, 1, np.nan, np.nan]])
     assert row_slopes(x, rows) == pytest.approx(np.array([2.0, 1.0, np.nan]), nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [SEPARATION, FACTOR, Ordering(metric="sup_error", lower="A", higher="B")],
+)
+def test_diverged_trials_are_named(claim) -> None:
+    """What a comparison leaves out is in its notes: how many diverged trials, of which method, at which sizes."""
+    table = pair(1.0, 0.5)
+    lost = (table["method"] == "B") & (table["num_params_primary"] == 64) & (table["seed"] < 2)
+    table.loc[lost, ["status", "sup_error"]] = ["diverged", np.nan]
+    notes = check(claim, table).notes
+    assert "2 diverged trials count as spent and left out otherwise: 2 of B at num_params_primary = 64." in notes
+    assert not any("diverged" in note for note in check(claim, pair(1.0, 0.5)).notes)

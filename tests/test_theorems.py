@@ -15,7 +15,7 @@ import pytest
 
 from analysis import theorems
 from analysis.judging.checks import JUDGES, check
-from hyperscale.claims import Claim, Monotone, Ordering, ScalingRate
+from hyperscale.claims import Calibration, Claim, Monotone, Ordering, ScalingRate
 from hyperscale.errors import AnalysisError
 
 
@@ -45,6 +45,13 @@ class Target:
         (theorems.universal_rate, (2, 1, 2), "upper", 2 / 3, "num_params_total"),
         (theorems.instance_rate, (2, 3, 1), "upper", 1 / 2, "num_params_primary"),
         (theorems.continuous_selection_rate, (1, 2, 2), "lower", 2 / 3, "num_params_total"),
+        (theorems.deep_selection_rate, (1, 2, 2), "upper", 4 / 3, "num_params_total"),
+        (partial(theorems.continuous_selection_rate, of_instance=True), (1, 2, 2), "lower", 2, "num_params_primary"),
+        (partial(theorems.deep_selection_rate, of_instance=True), (1, 1, 1), "upper", 2, "num_params_primary"),
+        (theorems.instance_plain_rate, (1, 3, 2), "lower", 2, "num_params_primary"),
+        (theorems.instance_match, (2, 3, 1), "match", 1 / 2, "num_params_primary"),
+        (theorems.hypernetwork_match, (1, 3, 1), "match", 1, "num_params_primary"),
+        (theorems.total_plain_rate, (1, 3, 2), "lower", 1 / 2, "num_params_total"),
     ],
 )
 def test_exponents(theorem, dims, bound: str, exponent: float, size: str) -> None:
@@ -70,6 +77,35 @@ def test_claims_carry_their_conditions_and_the_target() -> None:
         assert any("plain ReLU" in condition for condition in claim.conditions)
         assert claim.statement
         assert (claim.hard_family, claim.resolution) == (True, 0.01)
+
+
+def test_conditions_of_the_embedding_theorems() -> None:
+    """Thms. 2 and 3 ask for a continuously differentiable e, which a table is only nearly; Thm. 1 leaves out ReLU."""
+    for claim in (
+        theorems.embedding_rate_fixed(Target()),
+        theorems.embedding_rate_growing(Target()),
+        theorems.modularity_separation(Target()),
+        theorems.modularity_ordering(),
+    ):
+        (smooth,) = (condition for condition in claim.conditions if "continuously differentiable" in condition)
+        assert "hat functions" in smooth
+        assert "approximate" in smooth
+    for claim in (theorems.plain_rate(Target()), theorems.instance_plain_rate(Target())):
+        assert any("plain ReLU does not" in condition for condition in claim.conditions)
+
+
+def test_thm_3_says_where_it_is_thm_2() -> None:
+    """With m2 <= m1 the exponent is that of Thm. 2; with m2 > m1 it is less."""
+    assert "the exponent of Thm. 2" in theorems.embedding_rate_growing(Target(2, 1)).statement
+    assert "less than Thm. 2 asks" in theorems.embedding_rate_growing(Target(1, 2)).statement
+
+
+def test_rates_take_a_calibration() -> None:
+    """Every function that makes a rate hands its calibration on."""
+    known = Calibration(where={"target": "Tilted"}, infimum_column="per_instance_reached")
+    for name, call in CALLS.items():
+        if isinstance(call(), ScalingRate):
+            assert call(calibration=known).calibration == known, name
 
 
 def test_modularity_ordering() -> None:

@@ -36,6 +36,10 @@ _SAME = (
     "depth", "primary_depth", "activation", "bias", "initialization",
 )  # fmt: skip
 """What a calibration must share with the trials it speaks for, as far as the table has these columns."""
+_OF_THE_TARGET = ("batch",)
+"""Of these, what fits on a fixed grid (kind "best_approximation") may owe to the target: the pairs (x, I) of its grid
+depend on the target's dimensions and finest bumps. A difference is noted."""
+_GRID_KIND = "best_approximation"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,7 +146,7 @@ def measure_gap(claim: ScalingRate, table: pd.DataFrame, *, level: float = LEVEL
     chosen = calibration_rows(claim, table)
     rows, own = table[chosen], table[~chosen & (table["method"] == claim.methods[0])]
     _require_rows(calibration, table, rows)
-    _require_same(rows, own)
+    grid_notes = _require_same(rows, own)
     infimum = _infimum(calibration, claim.size, rows)
     ratios = rows.assign(**{GAP_COLUMN: rows[claim.metric].astype("float64") / infimum})
     least = float(ratios.loc[ratios["status"] == "finished", GAP_COLUMN].min())
@@ -161,12 +165,12 @@ def measure_gap(claim: ScalingRate, table: pd.DataFrame, *, level: float = LEVEL
         raise AnalysisError(f"In the calibration {envelope.budget_note}. Let it run to its end.")
     found = gap_slopes(np.log(np.asarray(envelope.sizes)), envelope.log_seed_minima(), level)
     return GapSlope(
-        slope=float(found.slope),
+        slope=float(found.slope) + 0.0,  # Equal ratios have slope 0, and not -0.
         standard_error=float(found.standard_error),
-        interval=(float(found.low), float(found.high)),
+        interval=(float(found.low) + 0.0, float(found.high) + 0.0),
         level=level,
         envelope=envelope,
-        notes=_notes(envelope, own[claim.size].astype("float64")),
+        notes=(*grid_notes, *_notes(envelope, own[claim.size].astype("float64"))),
     )
 
 
@@ -182,17 +186,27 @@ def _require_rows(calibration: Calibration, table: pd.DataFrame, rows: pd.DataFr
         raise AnalysisError(f"No calibration trial has finished ({wanted}). Add its settings to the study and run it.")
 
 
-def _require_same(rows: pd.DataFrame, own: pd.DataFrame) -> None:
-    """Raise unless calibration and claim were trained alike, as far as the table tells."""
+def _require_same(rows: pd.DataFrame, own: pd.DataFrame) -> tuple[str, ...]:
+    """Raise unless calibration and claim were trained alike, as far as the table tells; return notes on the grids."""
+    on_grid = "kind" in rows.columns and {*rows["kind"].dropna(), *own["kind"].dropna()} == {_GRID_KIND}
+    notes = []
     for name in _SAME:
-        if name in rows.columns:
-            there, here = set(rows[name].dropna()), set(own[name].dropna())
-            if there != here:
-                shown = [", ".join(sorted(map(str, values))[:8]) or "none" for values in (there, here)]
-                raise AnalysisError(
-                    f"The calibration was trained with {name} {shown[0]} and the claim's trials with {shown[1]}, so "
-                    "its gap is not theirs. Train both alike."
-                )
+        if name not in rows.columns:
+            continue
+        there, here = set(rows[name].dropna()), set(own[name].dropna())
+        if there == here:
+            continue
+        shown = [", ".join(sorted(map(str, values))[:8]) or "none" for values in (there, here)]
+        if on_grid and name in _OF_THE_TARGET:
+            notes.append(
+                f"the calibration's grids have {shown[0]} pairs (x, I), those of the claim's trials {shown[1]}"
+            )
+            continue
+        raise AnalysisError(
+            f"The calibration was trained with {name} {shown[0]} and the claim's trials with {shown[1]}, so "
+            "its gap is not theirs. Train both alike."
+        )
+    return tuple(notes)
 
 
 def _infimum(calibration: Calibration, size: str, rows: pd.DataFrame) -> pd.Series:

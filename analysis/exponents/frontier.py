@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from analysis.exponents.curves import Floats
 from analysis.exponents.estimators import Bools, edge_minima
@@ -23,7 +23,7 @@ _SCALE_RANGE = 0.02, 50.0
 """Least and largest scale of noise and excess, in units of the residuals' standard deviation."""
 _MAX_DRIFT = 3.0
 _AGREEING = 0.5
-"""Seeds whose scatter is below this part of the sizes' own are taken as one observation of their size."""
+"""Seeds whose scatter is below this part of the lack of fit all but agree."""
 _STRAY = 8.0
 """Values further above the rough line than this many deviations belong to no power law's scatter (a run that all but
 diverged); the frontier leaves them out. The low quantile does not see them anyway."""
@@ -83,6 +83,31 @@ def _cloud(log_sizes: Floats, logs: Floats) -> _Cloud:
     )
 
 
+def seeds_agree(log_sizes: Floats, logs: Floats) -> Bools:
+    """Return ``[...]`` whether the seeds' scatter is small beside the scatter of the sizes about their lines.
+
+    Then a size is one observation, whatever the number of seeds: a quantile or a frontier of its values is the curve
+    itself, and their standard errors, which rest on the scatter within sizes, would be those of nothing. Best
+    approximations that reach their infimum are such data.
+    """
+    present = np.isfinite(logs)
+    count = present.sum(axis=-1)
+    values = np.where(present, logs, 0.0)
+    means = values.sum(axis=-1) / np.maximum(count, 1)  # [..., sizes, targets]
+    squares = (np.where(present, values - means[..., None], 0.0) ** 2).sum(axis=-1)
+    within = squares.sum(axis=(-2, -1)) / np.maximum((count - 1).clip(min=0).sum(axis=(-2, -1)), 1)
+    known = (count > 0).astype(np.float64)
+    total = np.maximum(known.sum(axis=-2, keepdims=True), 1)
+    x = log_sizes[:, None]
+    centred = known * (x - (known * x).sum(axis=-2, keepdims=True) / total)
+    about = known * (means - (known * means).sum(axis=-2, keepdims=True) / total)
+    spread = np.maximum((centred**2).sum(axis=-2, keepdims=True), 1e-300)
+    rest = about - (centred * about).sum(axis=-2, keepdims=True) / spread * centred
+    free = np.maximum((known.sum(axis=-2) - 2).clip(min=0).sum(axis=-1), 1)
+    agree: Bools = within < _AGREEING**2 * (rest**2).sum(axis=(-2, -1)) / free
+    return agree
+
+
 def quantile_slopes(log_sizes: Floats, logs: Floats, *, quantile: float = QUANTILE) -> Slopes:
     """Return the slope of the ``quantile`` regression line through all seeds' values, targets at their own levels.
 
@@ -104,8 +129,7 @@ def quantile_slopes(log_sizes: Floats, logs: Floats, *, quantile: float = QUANTI
         det = s0 * s2 - s1**2
         line = np.stack([(s2 * t0 - s1 * t1) / det, (s0 * t1 - s1 * t0) / det], axis=1)
     rest = data.y - line[:, :1] - line[:, 1:] * data.x
-    sparsity = np.maximum(_sparsity(rest, data.present, quantile), _least_sparsity(data, rest, quantile))
-    error = sparsity * _score_deviation(data, rest, quantile)
+    error = _sparsity(rest, data.present, quantile) * _score_deviation(data, rest, quantile)
     shape = logs.shape[:-3]
     return Slopes((data.start + line[:, 1]).reshape(shape), error.reshape(shape))
 
@@ -123,26 +147,6 @@ def _sparsity(rest: Floats, present: Bools, quantile: float) -> Floats:
     upper, lower = quantile + width, quantile - width
     sparsity: Floats = (at(upper) - at(lower)) / (upper - lower)
     return sparsity
-
-
-def _least_sparsity(data: _Cloud, rest: Floats, quantile: float) -> Floats:
-    """Return ``[sets]`` the least sparsity that is believed: that of normal lack of fit where the seeds all but agree.
-
-    The line passes through two values, and with equal seeds through all of theirs, so that the order statistics about
-    it would say that nothing scatters. Where the seeds' scatter within sizes is below `_AGREEING` times that of the
-    sizes' means, a size is one observation, and the density is that of normal scatter of the means; elsewhere 0.
-    """
-    count = np.maximum(data.by_size(data.present.astype(np.float64)), 1)  # [sets, sizes]
-    means = data.by_size(data.present * rest) / count
-    within = data.by_size(data.present * rest**2) / count - means**2
-    inside = within.sum(axis=1) / np.maximum((count - 1).sum(axis=1), 1) * count.mean(axis=1)
-    about = means - means.mean(axis=1, keepdims=True)
-    x = data.x.reshape(data.cells)[:, 0]
-    about = about - ((about @ x) / (x @ x))[:, None] * x
-    between = (about**2).sum(axis=1) / max(data.cells[0] - 2, 1)
-    density = float(stats.norm.pdf(stats.norm.ppf(quantile)))
-    least: Floats = np.where(inside < _AGREEING**2 * between, np.sqrt(between) / density, 0.0)
-    return least
 
 
 def _score_deviation(data: _Cloud, rest: Floats, quantile: float) -> Floats:

@@ -20,7 +20,7 @@ from analysis.exponents.estimators import (
     envelope_series,
     slope_intervals,
 )
-from analysis.exponents.frontier import Slopes, frontier_slopes, quantile_slopes
+from analysis.exponents.frontier import Slopes, frontier_slopes, quantile_slopes, seeds_agree
 
 DISAGREEMENT = 2.0
 """Estimators disagree where they differ by more than this many standard errors of a difference."""
@@ -33,7 +33,8 @@ MIN_VALUES = 12
 class RateEvidence:
     """Exponents of data sets ``[...]`` (positive where the error falls) and what stands against a verdict on them.
 
-    ``interval`` is of the edge line. ``quantile`` and ``frontier`` are NaN where seeds are too few for them.
+    ``interval`` is of the edge line. ``quantile`` and ``frontier`` are NaN where seeds are too few for them, or all but
+    agree (`exponents.frontier.seeds_agree`).
     ``disagree`` and ``rises`` are the two findings that forbid a verdict: see `estimators_disagree` and
     `rises_beyond_noise`.
     """
@@ -56,7 +57,9 @@ def gather_rates(log_sizes: Floats, logs: Floats, *, level: float = LEVEL) -> Ra
     quantile = frontier = Slopes(np.full(shape, np.nan), np.full(shape, np.nan))
     num_sizes, num_targets, num_seeds = logs.shape[-3:]
     if num_seeds > 1 and num_sizes > 3 and num_sizes * num_targets * num_seeds >= MIN_VALUES:
-        quantile, frontier = _reversed(quantile_slopes(log_sizes, logs)), _reversed(frontier_slopes(log_sizes, logs))
+        alike = seeds_agree(log_sizes, logs)
+        quantile = _unless(alike, _reversed(quantile_slopes(log_sizes, logs)))
+        frontier = _unless(alike, _reversed(frontier_slopes(log_sizes, logs)))
     plain = Slopes(minimum.slope, minimum.standard_error)
     return RateEvidence(
         interval=interval,
@@ -83,6 +86,11 @@ def _falling(found: SlopeIntervals) -> SlopeIntervals:
 
 def _reversed(found: Slopes) -> Slopes:
     return Slopes(-found.slope, found.standard_error)
+
+
+def _unless(alike: Bools, found: Slopes) -> Slopes:
+    """Return the slopes, NaN for data sets whose seeds all but agree: as with one seed there is nothing to estimate."""
+    return Slopes(np.where(alike, np.nan, found.slope), np.where(alike, np.nan, found.standard_error))
 
 
 def estimators_disagree(*estimates: Slopes) -> Bools:

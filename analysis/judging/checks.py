@@ -22,6 +22,7 @@ from analysis.exponents.decisions import MIN_SIZES as MIN_SIZES
 from analysis.exponents.decisions import TOLERANCE as TOLERANCE
 from analysis.exponents.envelope import Envelope, build_envelope
 from analysis.exponents.uncertainty import ExponentInterval, exponent_interval
+from analysis.judging.baselines import growing_baseline
 from analysis.judging.ceilings import check_ceiling
 from analysis.judging.comparisons import check_monotone, check_ordering
 from analysis.judging.factors import check_factor
@@ -83,12 +84,19 @@ def _check_rate(claim: ScalingRate, table: pd.DataFrame) -> Verdict:
         cause = Cause.UNDERPOWERED if len(envelope.points) < 2 else Cause.NOT_IDENTIFIED
         return replace(inconclusive(claim, cause, str(problem)), envelope=envelope)
     gap, problem_note = _measured_gap(claim, table)
+    untaught, shrinking = growing_baseline(own, envelope)
     obstacles = _obstacles(claim, envelope, fit, uncertainty, gap)
+    obstacles += [(Cause.UNTAUGHT, untaught)] if untaught else []
     if obstacles:
         verdict = inconclusive(claim, obstacles[0][0], "; ".join(text for _, text in obstacles) + ".")
     else:
         verdict = judge_rate(claim, uncertainty, gap)
-    notes = [*_notes(envelope, uncertainty), *problem_note, *(gap.notes if gap else ())]
+    notes = [
+        *_notes(envelope, uncertainty),
+        *([shrinking] if shrinking else []),
+        *problem_note,
+        *(gap.notes if gap else ()),
+    ]
     interval = uncertainty.interval
     return replace(
         verdict,

@@ -15,12 +15,12 @@ import pandas as pd
 from scipy import optimize, stats
 
 from analysis.exponents.uncertainty import mean_interval
+from analysis.judging.baselines import no_better_than_zero
 from analysis.judging.pairing import (
     best_values,
     complete_seeds,
     gaps_between,
     is_size,
-    no_better_than_zero,
     same_members,
     unequal_budget,
 )
@@ -51,14 +51,15 @@ def check_ordering(claim: Ordering, table: pd.DataFrame) -> Verdict:
     notes = (*spent.notes, *unlike)
     if gaps.empty:
         text = f"{low} and {high} have no seed with finished trials at a common value of {claim.at_each}"
-        text = f"{text} and on the same target." if unlike else f"{text}."
+        advice = "compare along a column at each value of which both have the same, such as primary_width"
+        text = f"{text} and on the same target; {advice}." if unlike else f"{text}."
         return replace(inconclusive(claim, Cause.UNDERPOWERED, text), notes=notes)
     per_seed = gaps.mean(axis=1).groupby(level="seed").mean()
     mean, interval = mean_interval(per_seed.to_numpy())
     verdict = _judge_order(claim, interval, gaps, len(per_seed))
     if unequal:
         verdict = inconclusive(claim, Cause.BUDGET, f"{unequal}.")
-    elif untaught := no_better_than_zero(claim, rows, (lows, highs)):
+    elif untaught := no_better_than_zero(claim, rows, (lows, highs), claim.at_each):
         verdict = inconclusive(claim, Cause.UNTAUGHT, untaught)
     scale = math.exp if positive else float
     return replace(

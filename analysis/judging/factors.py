@@ -12,13 +12,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from analysis.judging.baselines import no_better_than_zero
 from analysis.judging.column_factors import check_column
 from analysis.judging.pairing import (
     best_values,
     complete_seeds,
     gaps_between,
     is_size,
-    no_better_than_zero,
     same_members,
     unequal_budget,
     unlike_note,
@@ -65,7 +65,7 @@ def _to_method(claim: Factor, table: pd.DataFrame) -> Verdict:
     verdict = _judge_factor(claim, max(lower), max(upper), at)
     if unequal := unequal_budget(rows, claim.at_each):
         verdict = inconclusive(claim, Cause.BUDGET, f"{unequal}.")
-    elif untaught := no_better_than_zero(claim, rows, frames):
+    elif untaught := no_better_than_zero(claim, rows, frames, claim.at_each):
         verdict = inconclusive(claim, Cause.UNTAUGHT, untaught)
     bound = math.exp(overall.value + overall.half_width(0.95))
     note = (

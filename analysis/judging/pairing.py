@@ -5,7 +5,7 @@ The same seed had the same data in every setting, so methods are compared seed b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +18,6 @@ from hyperscale.claims import Ceiling, Claim, Convergence, Factor, Ordering, Wid
 
 MAX_NAMED = 6
 """How many sizes with diverged trials a note names."""
-# What predicting 0 everywhere would score, by metric.
-BASELINES = {"sup_error": "zero_sup_error", "rmse": "zero_rmse", "test_loss": "zero_loss"}
 
 
 def is_size(column: str) -> bool:
@@ -154,23 +152,6 @@ def _interpolated(frame: pd.DataFrame, sizes: list[float]) -> pd.DataFrame:
             else np.full(len(wanted), np.nan)
         )
     return pd.DataFrame(rows, index=frame.index, columns=sizes)
-
-
-def no_better_than_zero(claim: Claim, rows: pd.DataFrame, best: Iterable[pd.DataFrame]) -> str:
-    """Return an empty text, or that the methods' typical trials are no better than predicting 0."""
-    baseline = BASELINES.get(claim.metric)
-    best = list(best)
-    if baseline is None or baseline not in rows.columns or rows[baseline].isna().all():
-        return ""
-    if any(frame.isna().all(axis=None) for frame in best):
-        return ""
-    zero = float(rows[baseline].median())
-    if all(float(np.nanmedian(frame.to_numpy())) < 0.9 * zero for frame in best):
-        return ""
-    return (
-        f"the trained networks of at least one method typically err no less than 0.9 of what predicting 0 does "
-        f"({zero:.3g}): there is nothing to order yet. Train longer, or with other learning rates."
-    )
 
 
 def _left_out_note(num_left_out: int) -> tuple[str, ...]:

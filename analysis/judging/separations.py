@@ -16,10 +16,10 @@ import pandas as pd
 from analysis.exponents.curves import Floats
 from analysis.exponents.decisions import MIN_OCTAVES, MIN_SIZES, TOLERANCE
 from analysis.exponents.uncertainty import Interval, hull
+from analysis.judging.baselines import no_better_than_zero
 from analysis.judging.pairing import (
     best_values,
     complete_seeds,
-    no_better_than_zero,
     unequal_budget,
     worst_target,
 )
@@ -103,7 +103,7 @@ def _obstacles(
     elif claim.resolution is not None and smallest < claim.resolution:
         text = f"the smallest error, {smallest:.3g}, is below the target's finest structure, {claim.resolution:.3g}"
         found.append((Cause.RESOLVED, f"{text}; use a target with finer levels, or smaller networks"))
-    if untaught := no_better_than_zero(claim, rows, frames):
+    if untaught := no_better_than_zero(claim, rows, frames, claim.size):
         found.append((Cause.UNTAUGHT, untaught.rstrip(".")))
     return found
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from analysis.exponents.target_keys import target_key
-from hyperscale.claims import Claim, ScalingRate
+from analysis.judging.pairing import best_values, complete_seeds, gaps_between, is_size, same_members
+from hyperscale.claims import Claim, Ordering, ScalingRate
 from hyperscale.errors import AnalysisError
 from hyperscale.settings.setting import Scalar
 from hyperscale.study import Study
@@ -176,6 +177,27 @@ def value_codes(study: Study, methods: Sequence[str], column: str) -> dict[Scala
 def _num_targets(columns: Sequence[Mapping[str, Scalar]], size: str) -> int:
     """Return how many different targets the settings have; a family that grows along ``size`` is one."""
     return max(1, target_key(pd.DataFrame([dict(row) for row in columns]), size).nunique())
+
+
+def unlike_targets(study: Study, claim: Ordering) -> str:
+    """Return an empty text, or that two methods have no value at which both see the same member of a growing target.
+
+    The package compares no errors on different targets, so this is found before the study runs.
+    """
+    rows = [{**s.columns(), "method": s.method_name} for s in study.settings if s.method_name in claim.methods]
+    table = pd.DataFrame([row for row in rows if not calibrates(study.claims, str(row["method"]), row)])
+    if claim.at_each not in table.columns:
+        return ""
+    spent = complete_seeds(table.assign(status="finished", seed=0, **{claim.metric: 1.0}), claim, claim.at_each)
+    frames = [best_values(spent.rows, method, claim.metric, claim.at_each, smallest=True) for method in claim.methods]
+    gaps = gaps_between(frames[0], frames[1], interpolate=is_size(claim.at_each), logs=False)
+    kept, unlike = same_members(gaps, frames, spent.rows, claim)
+    if not unlike or not kept.empty:
+        return ""
+    return (
+        f"{' and '.join(claim.methods)} have different members of the target's family at every {claim.at_each}, and "
+        "errors on different targets cannot be compared; compare along another column, such as primary_width"
+    )
 
 
 def budget_note(designs: Sequence[Design], names: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from analysis.exponents.envelope import Envelope
 from analysis.judging.pairing import is_size
-from analysis.power.designs import Design, budget_note, study_design, value_codes
+from analysis.power.designs import Design, budget_note, study_design, unlike_targets, value_codes
 from analysis.power.noise import Noise, measure_noise
 from analysis.power.questions import (
     AnyClaim,
@@ -271,6 +271,8 @@ def claim_question(
     if isinstance(claim, Separation):
         return SeparationQuestion(claim=claim, faster=designs[0], slower=designs[1], noise=noise, draws=draws)
     if isinstance(claim, Ordering):
+        if obstacle := unlike_targets(study, claim):
+            raise AnalysisError(obstacle)
         return OrderingQuestion(claim=claim, lower=designs[0], higher=designs[1], noise=noise, draws=draws)
     return MonotoneQuestion(claim=claim, design=designs[0], draws=draws)
 
