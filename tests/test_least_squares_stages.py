@@ -102,6 +102,9 @@ def test_costs_are_positive_and_grow_with_the_grid(method: str) -> None:
     for stage in STAGES.values():
         if isinstance(stage, KnotBalance) and method != "PerInstance":
             continue
-        costs = [(stage.flops(METHODS[method], dims, g), stage.memory_bytes(METHODS[method], dims, g)) for g in (GRID, larger)]
+        costs = [
+            (stage.flops(METHODS[method], dims, g), stage.memory_bytes(METHODS[method], dims, g))
+            for g in (GRID, larger)
+        ]
         assert 0 < costs[0][0] < costs[1][0]
         assert 0 < costs[0][1] < costs[1][1]

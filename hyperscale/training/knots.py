@@ -89,7 +89,7 @@ def greedy(y: Array, num: int) -> Array:
     """Return the knots [problems, num] of the best continuous piecewise-linear approximations of ``y`` on its grid."""
     from hyperscale.targets.exact import best_piecewise_linear
 
-    knots = np.asarray(best_piecewise_linear(y, num).knots, dtype=np.float64)
+    knots = np.asarray(best_piecewise_linear(torch.from_numpy(y), num).knots, dtype=np.float64)
     return splines.separated(knots) if num else knots
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hyperscale.methods.embedding import Embedding
 from hyperscale.methods.method import Method
+from hyperscale.networks.encoders import HatEncoder
 from hyperscale.networks.mlp import Shape
 from hyperscale.seeding import normal, stream_keys, uniform
 from hyperscale.training.grid_fit import GridFit
@@ -61,7 +62,7 @@ def embed(fit: GridFit, theta: Tensor) -> None:
     """Set the table e of [members, N_e]: I in its first coordinates, low random waves of I in the further ones."""
     method = fit.method
     assert isinstance(method, Embedding)
-    if method.encoder is None or method.widths:
+    if not isinstance(method.encoder, HatEncoder) or method.widths:
         return
     dims = fit.dims
     weight, bias = method.e_shape(dims).split(theta)[-1]

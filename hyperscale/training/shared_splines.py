@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from hyperscale.errors import StudyError
 from hyperscale.methods.hypernetwork import Hypernetwork
+from hyperscale.networks.encoders import HatEncoder
 from hyperscale.training import splines
 from hyperscale.training.grid_fit import GridFit
 from hyperscale.training.iteration import IteratedRun
@@ -64,7 +65,7 @@ class SharedFits:
         """Return which instance stands at each row's knot of I, or raise `StudyError` where one stands at none."""
         where = self.hats.argmax(axis=0)
         if np.abs(self.hats[where] - np.eye(self.num_rows)).max() > 1e-9:
-            assert self.method.encoder is not None
+            assert isinstance(self.method.encoder, HatEncoder)
             raise StudyError(
                 f"TrainingGrid(instances={self.fit.where.instances}) does not contain the {self.method.encoder.knots} "
                 "knots of Hypernetwork.encoder, where the table's rows are fitted in the largest error. Allowed: "
