@@ -114,7 +114,7 @@ def test_a_stage_may_refuse_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_promised_metrics_are_the_reported_ones(method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
     """A finished trial reports exactly the metrics its setting names, all finite, none negative."""
-    put_module(monkeypatch, EXACT, per_instance_infimum=lambda *_, **__: 0.25)
+    put_module(monkeypatch, EXACT, per_instance_errors=lambda *_, num_knots, **__: torch.ones(len(num_knots), 3))
     setting = tiny(method)
     (outcome,) = finish([(setting, 0)]).outcomes()
     assert outcome.status == "finished"
@@ -147,14 +147,14 @@ def test_grid_errors_equal_a_plain_loop(kind: str, chunk: int, monkeypatch: pyte
 def test_brackets_are_asked_for_what_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
     """The search and the certificate get one member's parameters; a bound that is not known is left out."""
     asked: dict[str, Any] = {}
-    found = SimpleNamespace(value=0.5, rmse=0.1, zero_value=1.0, zero_rmse=0.4)
+    found = SimpleNamespace(value=0.5, rmse=0.1, zero_value=1.0, zero_rmse=0.4, attempts=None)
 
     def find(method: Method, dims: object, params: Any, target: object, **fields: Any) -> Any:
         asked["find"] = (tuple(params.shape), fields["grid_points"], fields["instances"])
         return found
 
-    def certify(method: Method, dims: object, params: Any, target: object, seed: int, *, found: Any) -> float:
-        asked["certify"] = (tuple(params.shape), target, seed, found)
+    def certify(method: Method, dims: object, params: Any, target: object, seed: int, **fields: Any) -> float:
+        asked["certify"] = (tuple(params.shape), target, seed, fields)
         return math.inf if seed else 0.75
 
     put_module(monkeypatch, "hyperscale.training.sup_norm", find_sup_error=find)
@@ -163,7 +163,7 @@ def test_brackets_are_asked_for_what_they_need(monkeypatch: pytest.MonkeyPatch) 
     first, second = finish([(setting, 0), (setting, 1)]).outcomes()
     num_params = setting.method.num_params_total(BALL.dims)
     assert asked["find"] == ((1, num_params), 17, None)
-    assert asked["certify"] == ((1, num_params), BALL, 1, found)
+    assert asked["certify"] == ((1, num_params), BALL, 1, {"found": 0.5, "attempts": None})
     assert first.metrics["sup_error"] == 0.5
     assert first.metrics["sup_error_bound"] == 0.75
     assert "sup_error_bound" in setting.metric_names()
@@ -192,18 +192,18 @@ def test_infima_are_asked_at_the_values_of_the_conditioning_input(monkeypatch: p
     """`PerInstance` has its own values of I, each once; others have the training grid's, at most 257."""
     asked: list[Any] = []
 
-    def infimum(target: Any, seed: int, **fields: Any) -> float:
+    def errors(target: Any, seed: int, **fields: Any) -> torch.Tensor:
         asked.append((seed, fields["num_knots"], len(fields["conditioning"]), fields["x_points"]))
-        return 0.1
+        return torch.tensor([[0.1, 0.3], [0.4, 0.2]], dtype=torch.float64)
 
-    put_module(monkeypatch, EXACT, per_instance_infimum=infimum)
+    put_module(monkeypatch, EXACT, per_instance_errors=errors)
     own = PerInstance(primary_widths=(5,), bias="hidden", num_instances=3, restarts=2)
-    finish([(tiny(own), 4)])
+    (outcome,) = finish([(tiny(own), 4)]).outcomes()
+    assert (outcome.metrics["per_instance_infimum"], outcome.metrics["per_instance_reached"]) == (0.3, 0.4)
     table = Hypernetwork(primary_widths=(5,), bias="hidden", encoder=HatEncoder(knots=4))
     finish([(tiny(table), 0)])
     finish([(tiny(table, grid=TrainingGrid(x_points=3, instances=300)), 0)])
-    assert asked == [(4, 5, 3, 1025), (4, 3, 3, 1025), (0, 5, 7, 1025), (0, 3, 7, 1025), (0, 5, 257, 1025),
-                     (0, 3, 257, 1025)]  # fmt: skip
+    assert asked == [(4, [5, 3], 3, 1025), (0, [5, 3], 7, 1025), (0, [5, 3], 257, 1025)]
 
 
 # --- columns, cost, packs --------------------------------------------------------------------------------------

@@ -106,7 +106,7 @@ def test_the_bent_valley_is_followed_to_its_end() -> None:
     )  # fmt: skip
     run = run_stage(LBFGS(iterations=100), fit)
     torch.testing.assert_close(fit.params, torch.ones_like(starts), rtol=0, atol=1e-6)
-    assert run.step < 100
+    assert run.steps_taken < 100
 
 
 def test_each_of_per_instances_networks_is_minimised_by_itself() -> None:
@@ -158,7 +158,7 @@ def test_losses_never_rise_and_members_that_ended_stay() -> None:
         done = run.advance(0.0)
         assert (run.losses() <= before).all()
         before = run.losses()
-    assert run.step < 300
+    assert run.steps_taken < 300
     ended = fit.params.clone()
     run.advance(math.inf)
     assert torch.equal(fit.params, ended)

@@ -89,16 +89,60 @@ def test_members_do_not_depend_on_pack_mates(method: Method) -> None:
 
 
 def test_slices_make_no_difference_and_steps_are_counted() -> None:
-    """One evaluation at a time or all at once, the outcomes are equal; steps rise from 0 to the chain's number."""
+    """One evaluation at a time or all at once, the outcomes are equal; a slice is a step, as many as were taken."""
     whole, sliced = finish(start(CHAIN)), start(CHAIN)
-    assert sliced.step == 0
-    before, ended = 0, False
+    assert (sliced.step, sliced.num_steps) == (0, CHAIN.num_steps)
+    num_slices, ended = 0, False
     while not ended:
         ended = sliced.advance(0.0)
-        assert before <= sliced.step <= sliced.num_steps == CHAIN.num_steps
-        before = sliced.step
-    assert sliced.step == sliced.num_steps
+        num_slices += 1
+        assert sliced.step == min(num_slices, sliced.step) <= sliced.num_steps <= CHAIN.num_steps
+    assert 30 + 20 + 20 < sliced.step == whole.step == whole.num_steps == sliced.num_steps
     assert sliced.outcomes() == whole.outcomes()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Creep(Shift):
+    """The shift made in so many parts, one a slice."""
+
+    parts: int
+
+    def start(self, fit: GridFit) -> Any:
+        """Return a run of as many slices."""
+        return _CreepRun(self, fit)
+
+
+class _CreepRun(_ShiftRun):
+    done = 0
+
+    def advance(self, deadline: float) -> bool:
+        self.fit.params += self.stage.by / self.stage.parts  # type: ignore[attr-defined]
+        self.done += 1
+        return self.done == self.stage.parts  # type: ignore[attr-defined]
+
+    def state(self) -> dict[str, Any]:
+        return {"done": self.done}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.done = int(state["done"])
+
+
+def test_stages_that_do_not_count_are_counted_by_slices() -> None:
+    """A stage of unknown length takes a step a slice, and the number of steps grows with it; saved or not."""
+    chain = Stages(Creep(by=0.5, parts=5), LBFGS(iterations=2))
+    run = start(chain)
+    seen = []
+    for _ in range(5):
+        assert not run.advance(0.0)
+        seen.append((run.step, run.num_steps - LBFGS(iterations=2).num_steps))
+    assert seen == [(1, 2), (2, 3), (3, 4), (4, 5), (5, 5)]
+    half = start(chain)
+    for _ in range(3):
+        half.advance(0.0)
+    resumed = start(chain)
+    resumed.restore(saved_and_loaded(half.state()))
+    assert (resumed.step, resumed.num_steps) == (half.step, half.num_steps)
+    assert finish(resumed).outcomes() == finish(run).outcomes() == finish(start(chain)).outcomes()
 
 
 @pytest.mark.parametrize("num_slices", [0, 10, 30, 31, 45, 84])

@@ -52,8 +52,8 @@ def member_metrics(
     metrics |= {"zero_sup_error": float(found.zero_value), "zero_rmse": float(found.zero_rmse)}
     if certificate:
         certify = _function("hyperscale.training.certificates", "certify_sup_error")
-        bound = certify(method, dims, params, target, seed, found=found) if certify else math.inf
-        metrics["sup_error_bound"] = float(bound)
+        fields = {"found": metrics["sup_error"], "attempts": getattr(found, "attempts", None)}
+        metrics["sup_error_bound"] = certify(method, dims, params, target, seed, **fields) if certify else math.inf
     metrics |= infima(method, target, seed, where=where, grid_points=grid_points)
     seen = spectral_instances(method, dims).to(device)[None]
     spectral = method.spectral_complexities(dims, params, seen)
@@ -79,8 +79,8 @@ def infimum_knots(method: Method, dims: Dims) -> dict[str, int]:
 def infima(method: Method, target: Target, seed: int, *, where: TrainingGrid, grid_points: int) -> dict[str, float]:
     """Return the exact errors of the best piecewise linear functions at the worst I, by metric."""
     dims, knots = target.dims, infimum_knots(method, target.dims)
-    infimum = _function("hyperscale.targets.exact", "per_instance_infimum")
-    if infimum is None or not knots:
+    errors = _function("hyperscale.targets.exact", "per_instance_errors")
+    if errors is None or not knots:
         return dict.fromkeys(knots, math.nan)
     if isinstance(method, PerInstance):
         instances = method.instances(dims)[:: method.restarts]
@@ -88,10 +88,8 @@ def infima(method: Method, target: Target, seed: int, *, where: TrainingGrid, gr
         most = max(2, int(_MAX_INFIMUM_INSTANCES ** (1 / dims.conditioning_dim)))
         instances = grid(dims.conditioning_dim, min(where.instances, most))
     points = max(_MIN_INFIMUM_POINTS, grid_points)
-    return {
-        name: float(infimum(target, seed, num_knots=count, conditioning=instances, x_points=points))
-        for name, count in knots.items()
-    }
+    found = errors(target, seed, num_knots=list(knots.values()), conditioning=instances, x_points=points)
+    return dict(zip(knots, found.amax(dim=1).tolist(), strict=True))
 
 
 def spectral_instances(method: Method, dims: Dims) -> Tensor:

@@ -58,7 +58,7 @@ class Descent(Stage):
 
 class _DescentRun:
     def __init__(self, stage: Descent, fit: GridFit) -> None:
-        self.stage, self.fit, self.step = stage, fit, 0
+        self.stage, self.fit, self.steps_taken = stage, fit, 0
         self._loss = GridLoss(fit, fit.params)
         rules = [stage.optimizer] * fit.num_members
         self._rule = stage.optimizer.start(rules, fit.params, self._loss.gradient, [stage.steps] * fit.num_members)
@@ -69,11 +69,11 @@ class _DescentRun:
     def advance(self, deadline: float) -> bool:
         """Take steps until the deadline, one at least."""
         with torch.no_grad():
-            while self.step < self.stage.steps:
+            while self.steps_taken < self.stage.steps:
                 self._take_step()
                 if time.monotonic() > deadline:
                     break
-        return self.step >= self.stage.steps
+        return self.steps_taken >= self.stage.steps
 
     def _take_step(self) -> None:
         fit, networks = self.fit, self.fit.num_networks
@@ -81,11 +81,11 @@ class _DescentRun:
         self._last = self._loss.mean_squares.view(-1, networks).mean(dim=1)
         if networks > 1:  # the loss of `Approximation`: the mean over all of a member's networks
             self._loss.gradient.div_(networks)
-        self._rule.update(self.step)
+        self._rule.update(self.steps_taken)
         if fit.projection is not None:
             fit.params.copy_(fit.project(fit.params))
-        self.step += 1
-        if self._looked_at[len(self._looks)] == self.step:
+        self.steps_taken += 1
+        if self._looked_at[len(self._looks)] == self.steps_taken:
             self._looks.append(self._last)
 
     def curve(self) -> tuple[list[int], Tensor]:
@@ -99,7 +99,7 @@ class _DescentRun:
     def state(self) -> dict[str, Any]:
         """Return the number of steps taken, the rule's buffers and the curve so far."""
         return {
-            "step": self.step,
+            "step": self.steps_taken,
             "buffers": {name: buffer.clone() for name, buffer in self._rule.buffers.items()},
             "last": self._last.clone(),
             "looks": [look.clone() for look in self._looks],
@@ -108,7 +108,7 @@ class _DescentRun:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state."""
         device = self.fit.params.device
-        self.step = int(state["step"])
+        self.steps_taken = int(state["step"])
         self._rule.restore(state["buffers"])
         self._last = state["last"].to(device)
         self._looks = [look.to(device) for look in state["looks"]]

@@ -80,7 +80,7 @@ class _LBFGSRun:
     """
 
     def __init__(self, stage: LBFGS, fit: GridFit) -> None:
-        self.stage, self.fit, self.step = stage, fit, 0
+        self.stage, self.fit, self.steps_taken = stage, fit, 0
         networks = fit.num_members * fit.num_networks
         self._point = fit.params.clone()
         self._loss = GridLoss(fit, self._point, stage.power)
@@ -118,11 +118,11 @@ class _LBFGSRun:
 
     @property
     def _done(self) -> bool:
-        return self.step >= self.stage.num_steps or (self.step > 0 and not bool(self._running.any()))
+        return self.steps_taken >= self.stage.num_steps or (self.steps_taken > 0 and not bool(self._running.any()))
 
     def _evaluate(self) -> None:
         """Evaluate every network's trial point and decide what it does next."""
-        first = self.step == 0
+        first = self.steps_taken == 0
         if first:
             self._point.copy_(self.fit.project(self.fit.params))
         losses = self._loss.differentiate(rescale=first)
@@ -139,8 +139,8 @@ class _LBFGSRun:
             self._end(accepted)
         self._choose_directions(accepted & self._running)
         self._set_out()
-        self.step += 1
-        if self._looked_at[len(self._looks)] == self.step:
+        self.steps_taken += 1
+        if self._looked_at[len(self._looks)] == self.steps_taken:
             running = self._running.view(-1, self.fit.num_networks).any(dim=1)
             self._looks.append(torch.where(running, self._per_member(self.numbers["mean_square"]), math.nan))
 
@@ -267,7 +267,7 @@ class _LBFGSRun:
         """Return every tensor of the run."""
         groups = {name: getattr(self, name) for name in ("numbers", "counts", "vectors", "pairs")}
         return {
-            "step": self.step,
+            "step": self.steps_taken,
             "point": self._point.clone(),
             "scale": self._loss.scale.clone(),
             "looks": [look.clone() for look in self._looks],
@@ -277,7 +277,7 @@ class _LBFGSRun:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state."""
         device = self.fit.params.device
-        self.step = int(state["step"])
+        self.steps_taken = int(state["step"])
         self._point.copy_(state["point"])
         self._loss.scale = state["scale"].to(device)
         self._looks = [look.to(device) for look in state["looks"]]

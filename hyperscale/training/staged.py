@@ -30,7 +30,7 @@ class StagedRun:
         self._evaluate_member = evaluate
         self._starts = list(itertools.accumulate((stage.num_steps for stage in self.stages), initial=0))
         self.step = 0
-        self._stage = 0
+        self._stage, self._steps_before, self._slices = 0, 0, 0
         self._run: StageRun | None = None
         self._begun_at = fit.params.clone()
         self._best = fit.params.clone()
@@ -53,11 +53,12 @@ class StagedRun:
             if self._run is None:
                 self._begun_at = self.fit.params.clone()
                 self._run = self.stages[self._stage].start(self.fit)
-            if not self._run.advance(deadline):
-                self._count_steps()
-                return False
-            self._end_stage(self._run)
+            counts = hasattr(self._run, "steps_taken")
+            has_ended = self._run.advance(deadline if counts else 0.0)
+            self._slices += 1
             self._count_steps()
+            if has_ended:
+                self._end_stage(self._run)
             if time.monotonic() > deadline:
                 return False
         for member in range(self.fit.num_members):
@@ -68,10 +69,13 @@ class StagedRun:
         return len(self._outcomes) == self.fit.num_members
 
     def _count_steps(self) -> None:
-        """Say how far the chain is, of ``num_steps``."""
-        taken = int(getattr(self._run, "step", 0))
-        most = 0 if self._run is None else self.stages[self._stage].num_steps
-        self.step = self._starts[self._stage] + min(taken, most)
+        """Say how many steps were taken and how many there will be, now that more or fewer than expected were."""
+        taken, left = 0, 0
+        if self._run is not None:
+            taken = int(getattr(self._run, "steps_taken", self._slices))
+            left = max(self.stages[self._stage].num_steps - taken, 1)
+        self.step = self._steps_before + taken
+        self.num_steps = self.step + left + sum(stage.num_steps for stage in self.stages[self._stage + 1 :])
 
     def _end_stage(self, run: StageRun) -> None:
         """Look at what every member came to, and keep it where it is the best so far."""
@@ -100,8 +104,10 @@ class StagedRun:
             _append(self._losses[member], at, float(mean_squares[member]))
             _append(self._ends[member], at, float(sup_errors[member]))
         self._stage, self._run = self._stage + 1, None
+        self._steps_before, self._slices = self.step, 0
         if len(self._diverged) == fit.num_members:
             self._stage = len(self.stages)
+        self.num_steps = self.step + sum(stage.num_steps for stage in self.stages[self._stage :])
 
     def _take_curve(self, run: StageRun) -> None:
         """Take the stage's own curve, if it has one, up to the last step of the stage, where all stages are seen."""
@@ -121,6 +127,8 @@ class StagedRun:
         """Return tensors and plain data that `restore` takes up; loadable with ``weights_only=True``."""
         return {
             "stage": self._stage,
+            "steps_before": self._steps_before,
+            "slices": self._slices,
             "params": self.fit.params.clone(),
             "begun_at": self._begun_at.clone(),
             "best": self._best.clone(),
@@ -134,7 +142,8 @@ class StagedRun:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state; evaluations that were done are done again."""
         device = self.fit.params.device
-        self._stage = int(state["stage"])
+        self._stage, self._slices = int(state["stage"]), int(state["slices"])
+        self.step = self._steps_before = int(state["steps_before"])
         self.fit.params.copy_(state["params"])
         for name in ("begun_at", "best", "best_errors"):
             setattr(self, f"_{name}", state[name].to(device, copy=True))
@@ -147,7 +156,7 @@ class StagedRun:
             self._run = self.stages[self._stage].start(self.fit)
             self.fit.params.copy_(state["params"])
             self._run.restore(state["run"])
-        self._count_steps()
+            self._count_steps()
 
     def outcomes(self) -> list[Outcome]:
         """Return every member's status, metrics and curves."""

@@ -18,8 +18,9 @@ class StageRun(Protocol):
     """A stage at work on the ``params`` of a `GridFit`. It can be advanced in slices, saved, and restored bit for bit.
 
     Row i of the parameters depends on member i alone, whatever other members there are. Beyond what follows a run may
-    have ``step``, the number of steps taken of its stage's ``num_steps``, and ``curve()``, the steps at which it looked
-    at its members and their mean squared errors there [looks, members], NaN where a member had ended.
+    have ``steps_taken``, of its stage's ``num_steps``, and ``curve()``, the steps at which it looked at its members and
+    their mean squared errors there [looks, members], NaN where a member had ended. A run that does not count is given
+    deadlines that have passed, and every slice is a step: so it must do a little work each time, no more.
     """
 
     def advance(self, deadline: float) -> bool:
@@ -56,10 +57,7 @@ class Stage(ABC):
 
     @property
     def num_steps(self) -> int:
-        """How many steps a run counts at most, for progress and probes: its ``step``, where it has one, goes up to it.
-
-        A stage that does not count is one step, taken at its end.
-        """
+        """How many steps a run takes at most, as far as that is known: for the plan, for probes and for progress."""
         return 1
 
     @property
