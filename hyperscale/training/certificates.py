@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -127,13 +128,12 @@ class _Search:
             least, most = (part[:, :count] for part in self.target.slope_intervals(*ends))
             size = torch.maximum(-least, most)
             return torch.maximum(high - least, most - low) + _TARGET_SLACK * size, size
-        local = getattr(self.target, "local_slope_bounds", None)
-        size = None if local is None else local(*ends)
-        if size is None:
-            given = getattr(self.target, "slope_bounds")()  # noqa: B009
-            size = torch.tensor(given, dtype=low.dtype, device=low.device).expand(len(low), -1)
-        size = size[:, :count]
-        size = size * (1 + _TARGET_SLACK)
+        local: Callable[[Tensor, Tensor], Tensor | None] = getattr(self.target, "local_slope_bounds", lambda *_: None)
+        given = local(*ends)
+        if given is None:
+            everywhere: tuple[float, ...] = getattr(self.target, "slope_bounds")()  # noqa: B009
+            given = torch.tensor(everywhere, dtype=low.dtype, device=low.device).expand(len(low), -1)
+        size = given[:, :count] * (1 + _TARGET_SLACK)
         return torch.maximum(-low, high) + size, size
 
     def _completed(self, points: Tensor, boxes: Boxes) -> Tensor:

@@ -181,8 +181,9 @@ def _derivative_range(activation: Activation, lower: Tensor, upper: Tensor) -> t
     if activation == "relu":
         return (lower >= 0).to(lower), (upper > 0).to(lower)
     if activation == "leaky_relu":
-        leak = float(-activation_function(activation)(torch.tensor(-1.0, dtype=torch.float64)))
-        return torch.where(lower >= 0, 1.0, leak), torch.where(upper > 0, 1.0, leak)
+        one = torch.ones_like(lower)
+        leak = -activation_function(activation)(-one)
+        return torch.where(lower >= 0, one, leak), torch.where(upper > 0, one, leak)
     if activation == "clipped_relu":
         return ((lower >= 0) & (upper <= 1)).to(lower), ((upper > 0) & (lower < 1)).to(lower)
     if activation == "elu":
