@@ -45,7 +45,7 @@ class Square(Target):
         """Nothing varies."""
         return "Square"
 
-    def prepare(self, targets: Sequence[Any], seeds: Sequence[int], device: str) -> PreparedTarget:  # noqa: ARG002
+    def prepare(self, targets: Sequence[Any], seeds: Sequence[int], device: str) -> PreparedTarget:
         """Nothing to draw."""
         return _Square()
 
@@ -72,7 +72,7 @@ class Bump(Square):
     x_peak: float = 2**0.5 / 3
     conditioning_peak: float = -(3**0.5) / 5
 
-    def prepare(self, targets: Sequence[Any], seeds: Sequence[int], device: str) -> PreparedTarget:  # noqa: ARG002
+    def prepare(self, targets: Sequence[Any], seeds: Sequence[int], device: str) -> PreparedTarget:
         """The peak."""
         return _Bump(self.x_peak, self.conditioning_peak)
 
@@ -82,7 +82,7 @@ class Bump(Square):
 
 
 class _Square:
-    def evaluate(self, x: Tensor, conditioning: Tensor) -> Tensor:  # noqa: ARG002
+    def evaluate(self, x: Tensor, conditioning: Tensor) -> Tensor:
         return x[..., :1].square()
 
 

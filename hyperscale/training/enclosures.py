@@ -164,8 +164,9 @@ def activated(inputs: Enclosure, activation: Activation) -> Enclosure:
     slopes = _outward(torch.minimum(*corners[:2]), torch.maximum(*corners[2:]))
     exact = activation in ("relu", "clipped_relu")
     parts = [function(part) for part in (inputs.point_lower, inputs.point_upper, inputs.lower, inputs.upper)]
-    if not exact:  # library functions are good to a few units in the last place
-        parts = [*_outward(*parts[:2]), *_outward(*parts[2:])]
+    if not exact:  # library functions are good to a few units in the last place of the result or of 1
+        ends = (*_outward(*parts[:2]), *_outward(*parts[2:]))
+        parts = [ends[0] - EPS, ends[1] + EPS, ends[2] - EPS, ends[3] + EPS]
     return Enclosure(
         point_lower=parts[0],
         point_upper=parts[1],
