@@ -42,6 +42,7 @@ _HOME = {
     "Separation": "hyperscale.claims",
     "SobolevBall": "hyperscale.targets.sobolev_ball",
     "Study": "hyperscale.study",
+    "Tilted": "hyperscale.targets.classical",
     "WeightGenerator": "hyperscale.methods.weight_generator",
     "WidthExponent": "hyperscale.claims",
     "load_study": "hyperscale.study",
@@ -74,6 +75,7 @@ __all__ = [
     "Separation",
     "SobolevBall",
     "Study",
+    "Tilted",
     "WeightGenerator",
     "WidthExponent",
     "load_study",
@@ -113,6 +115,7 @@ if TYPE_CHECKING:
     from hyperscale.settings.approximation import Approximation
     from hyperscale.settings.generation import Generation
     from hyperscale.study import Study, load_study
+    from hyperscale.targets.classical import Tilted
     from hyperscale.targets.gaussian_mixture import GaussianMixture
     from hyperscale.targets.inner_product import InnerProduct
     from hyperscale.targets.sobolev_ball import SobolevBall
