@@ -56,6 +56,7 @@ _HOME = {
     "Study": "hyperscale.study",
     "TrainingGrid": "hyperscale.training.grid_fit",
     "VarPro": "hyperscale.training.variable_projection",
+    "Tilted": "hyperscale.targets.classical",
     "WeightGenerator": "hyperscale.methods.weight_generator",
     "WidthExponent": "hyperscale.claims",
     "load_study": "hyperscale.study",
@@ -102,6 +103,7 @@ __all__ = [
     "Study",
     "TrainingGrid",
     "VarPro",
+    "Tilted",
     "WeightGenerator",
     "WidthExponent",
     "load_study",
@@ -144,6 +146,7 @@ if TYPE_CHECKING:
     from hyperscale.settings.generation import Generation
     from hyperscale.settings.lipschitz import LipschitzQuotient
     from hyperscale.study import Study, load_study
+    from hyperscale.targets.classical import Tilted
     from hyperscale.targets.gaussian_mixture import GaussianMixture
     from hyperscale.targets.inner_product import InnerProduct
     from hyperscale.targets.sobolev_ball import SobolevBall

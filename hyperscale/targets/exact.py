@@ -67,7 +67,7 @@ def shallow_relu_knots(width: int) -> KnotRange:
 
 
 def piecewise_linear_infimum(y: Tensor, num_knots: Sequence[int], *, tolerance: float = TOLERANCE) -> Tensor:
-    """Return E_k of the rows of ``y`` [problems, points] for every k of ``num_knots``: float64 [num, problems].
+    """Return E_k of the rows of ``y`` [problems, points] for every k, float64 [len(num_knots), problems].
 
     ``y`` are samples on the equispaced grid of [-1, 1]. The result lies in [E_k, (1 + tolerance) E_k] of the
     interpolant; an error below 256 units of rounding of sup abs(y) is returned as 0.
