@@ -49,7 +49,7 @@ class Formula(Target):
         """The function's name."""
         return self.name
 
-    def prepare(self, targets: Sequence[Formula], seeds: Sequence[int], device: str) -> Formula:  # noqa: ARG002
+    def prepare(self, targets: Sequence[Formula], seeds: Sequence[int], device: str) -> Formula:
         """Return the formula itself."""
         return self
 

@@ -80,9 +80,9 @@ class Knots(Stage):
 
 def equispaced(seeds: list[int], networks: int, num: int, jitter: float) -> Array:
     """Return jittered knots [len(seeds) * networks, num]; every seed and network has its own jitter."""
-    noise = as_array(uniform(stream_keys(seeds, "init", "knots"), networks * num)).reshape(-1, num) - 0.5
-    spacing = 2.0 / (num + 1)
-    return splines.separated(-1 + spacing * (np.arange(1, num + 1) + jitter * noise)) if num else noise
+    noise = as_array(uniform(stream_keys(seeds, "init", "knots"), networks * num))
+    noise = noise.reshape(len(seeds) * networks, num) - 0.5
+    return splines.separated(-1 + 2.0 / (num + 1) * (np.arange(1, num + 1) + jitter * noise))
 
 
 def greedy(y: Tensor, num: int) -> tuple[Array, Array]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from hyperscale.training import splines
 from hyperscale.training.grid_fit import GridFit
