@@ -33,8 +33,8 @@ class Knots(Stage):
     """Put the kinks of the first layer, forgetting the initial weights, and solve for the last layer.
 
     Where g sees one x alone: ``equispaced`` knots in (-1, 1), each moved by the member's seed within ``jitter`` / 2 of
-    the spacing to either side, or ``greedy``: the knots of the best continuous piecewise-linear approximation of
-    the slice on the grid. Networks of several inputs start from ridges with random directions and evenly spread
+    the spacing to either side, or ``greedy``: knots and values of the best continuous piecewise-linear approximation
+    of the slice on the grid. Networks of several inputs start from ridges with random directions and evenly spread
     offsets, an embedding's table from the identity.
     """
 
@@ -80,17 +80,17 @@ class Knots(Stage):
 
 def equispaced(seeds: list[int], networks: int, num: int, jitter: float) -> Array:
     """Return jittered knots [len(seeds) * networks, num]; every seed and network has its own jitter."""
-    noise = as_array(uniform(stream_keys(seeds, "init", "knots"), networks * num)).reshape(-1, num) - 0.5
-    spacing = 2.0 / (num + 1)
-    return splines.separated(-1 + spacing * (np.arange(1, num + 1) + jitter * noise)) if num else noise
+    noise = as_array(uniform(stream_keys(seeds, "init", "knots"), networks * num))
+    noise = noise.reshape(len(seeds) * networks, num) - 0.5
+    return splines.separated(-1 + 2.0 / (num + 1) * (np.arange(1, num + 1) + jitter * noise))
 
 
-def greedy(y: Array, num: int) -> Array:
-    """Return the knots [problems, num] of the best continuous piecewise-linear approximations of ``y`` on its grid."""
+def greedy(y: Tensor, num: int) -> tuple[Array, Array]:
+    """Return knots [problems, num] and values [problems, num + 2] of the best approximations of ``y`` on its grid."""
     from hyperscale.targets.exact import best_piecewise_linear
 
-    knots = np.asarray(best_piecewise_linear(torch.from_numpy(y), num).knots, dtype=np.float64)
-    return splines.separated(knots) if num else knots
+    best = best_piecewise_linear(torch.from_numpy(y), num)
+    return splines.separated(as_array(best.knots)), as_array(best.values)
 
 
 class _Placed:
@@ -121,11 +121,12 @@ class _Placed:
             return
         fits = SplineFits(fit)
         if self.stage.placement == "greedy":
-            knots = greedy(fits.y, fits.num_knots)
+            knots, values = greedy(fit.y.flatten(0, 1).cpu(), fits.num_knots)
         else:
             networks = fits.num_problems // fit.num_members
             knots = equispaced(fit.seeds, networks, fits.num_knots, self.stage.jitter)
-        fits.write(knots, fit_values(fits.mesh(knots)), np.ones(len(knots), dtype=bool))
+            values = fit_values(fits.mesh(knots))
+        fits.write(knots, values, np.ones(len(knots), dtype=bool))
 
     def state(self) -> dict[str, Any]:
         """Return whether the knots are placed."""

@@ -34,7 +34,7 @@ def _ridges(fit: GridFit, q: Shape, networks: int, jitter: float) -> tuple[Tenso
     """Return unit directions [problems, inputs, width] and offsets [problems, width] of the first layer's kinks.
 
     Along a direction w the cube ends at abs(w)_1; the j-th unit's kink stands at the j-th of ``width`` even shares of
-    that length, jittered, so that every unit's kink crosses the cube. The first two units lie at the ends.
+    that length, jittered, so that every unit's kink crosses the cube.
     """
     inputs, width = q.sizes[0], q.sizes[1]
     keys = stream_keys(fit.seeds, "init", "ridges")

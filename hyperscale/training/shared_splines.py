@@ -173,6 +173,10 @@ class SharedVarPro(SharedRun):
         each = np.repeat(accept, self.num_outputs)
         self.arrays["values"][outputs[each]] = new_values[each]
 
+    def losses(self) -> torch.Tensor:
+        """Return half the mean square over x, summed over outputs, of the projected problem, [members]."""
+        return torch.from_numpy(self.arrays["objective"].copy())
+
     def write(self) -> None:
         """Write every member whose mean square on the grid is below what was given."""
         values = self.arrays["values"].reshape(self.fit.num_members, self.num_outputs, -1)
