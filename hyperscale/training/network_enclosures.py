@@ -138,6 +138,7 @@ def _conditioned(method: ConditionedMethod, shape: Shape, params: Tensor, boxes:
     if method.encoder is None:
         inputs = coordinates(boxes.lower, boxes.upper, boxes.centre, dims.x_dim)
         return network(shape, params, inputs, method.activation, half)
+    assert isinstance(method.encoder, HatEncoder)
     (weight, bias), *rest = shape.split(params)
     own = [part[:, dims.x_dim :] for part in (boxes.lower, boxes.centre, boxes.upper)]
     hidden = interpolated(weight, bias, method.encoder.knots, own)
