@@ -18,6 +18,7 @@ os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 _HOME = {
     "Adam": "hyperscale.training.optimizers",
     "Approximation": "hyperscale.settings.approximation",
+    "BumpFamily": "hyperscale.targets.bump_family",
     "Calibration": "hyperscale.claims",
     "Ceiling": "hyperscale.claims",
     "Constant": "hyperscale.training.schedules",
@@ -41,6 +42,7 @@ _HOME = {
     "ScalingRate": "hyperscale.claims",
     "Separation": "hyperscale.claims",
     "SobolevBall": "hyperscale.targets.sobolev_ball",
+    "Structured": "hyperscale.targets.structured",
     "Study": "hyperscale.study",
     "WeightGenerator": "hyperscale.methods.weight_generator",
     "WidthExponent": "hyperscale.claims",
@@ -51,6 +53,7 @@ __all__ = [
     "SGD",
     "Adam",
     "Approximation",
+    "BumpFamily",
     "Calibration",
     "Ceiling",
     "Constant",
@@ -73,6 +76,7 @@ __all__ = [
     "ScalingRate",
     "Separation",
     "SobolevBall",
+    "Structured",
     "Study",
     "WeightGenerator",
     "WidthExponent",
@@ -113,9 +117,11 @@ if TYPE_CHECKING:
     from hyperscale.settings.approximation import Approximation
     from hyperscale.settings.generation import Generation
     from hyperscale.study import Study, load_study
+    from hyperscale.targets.bump_family import BumpFamily
     from hyperscale.targets.gaussian_mixture import GaussianMixture
     from hyperscale.targets.inner_product import InnerProduct
     from hyperscale.targets.sobolev_ball import SobolevBall
+    from hyperscale.targets.structured import Structured
     from hyperscale.targets.target import FixedSample, FreshPoints
     from hyperscale.training.optimizers import SGD, Adam
     from hyperscale.training.schedules import Constant, Cosine, Exponential
