@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 import torch
 
 from hyperscale.errors import StudyError
+from hyperscale.identity import canonical, sha256
 from hyperscale.targets.bump_family import BumpFamily, Signs
 from hyperscale.targets.inner_product import InnerProduct
 from hyperscale.targets.sign_search import relative_residual, ridge_basis, search_signs
 from hyperscale.targets.sobolev_ball import SobolevBall
+from hyperscale.targets.structured import Structured
 from hyperscale.targets.target import Target
 
 
@@ -130,3 +133,19 @@ def test_bad_fields_are_named(fields: dict[str, Any], named: str) -> None:
     with pytest.raises(StudyError) as caught:
         BumpFamily(x_dim=1, conditioning_dim=1, **fields)
     assert named in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [BumpFamily(x_dim=1, conditioning_dim=1, cells=4), Structured(x_dim=1, conditioning_dim=1, levels=2)],
+    ids=lambda target: type(target).__name__,
+)
+def test_every_field_changes_the_identity(target: Target) -> None:
+    """Another value of any single field is another target, and only the seed leaves the pack's program."""
+    fields = {field.name: getattr(target, field.name) for field in dataclasses.fields(target)}
+    others = [
+        dataclasses.replace(target, **{name: "alternating" if name == "signs" else value + 1})  # type: ignore[arg-type]
+        for name, value in fields.items()
+    ]
+    assert len({sha256(canonical(other)) for other in (target, *others)}) == len(fields) + 1
+    assert [n for n, o in zip(fields, others, strict=True) if o.program() == target.program()] == ["seed"]
