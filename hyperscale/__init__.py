@@ -20,6 +20,7 @@ _HOME = {
     "Adam": "hyperscale.training.optimizers",
     "Approximation": "hyperscale.settings.approximation",
     "BestApproximation": "hyperscale.settings.best_approximation",
+    "BumpFamily": "hyperscale.targets.bump_family",
     "Calibration": "hyperscale.claims",
     "Ceiling": "hyperscale.claims",
     "Constant": "hyperscale.training.schedules",
@@ -53,6 +54,7 @@ _HOME = {
     "Separation": "hyperscale.claims",
     "SobolevBall": "hyperscale.targets.sobolev_ball",
     "Stages": "hyperscale.training.stages",
+    "Structured": "hyperscale.targets.structured",
     "Study": "hyperscale.study",
     "Tilted": "hyperscale.targets.classical",
     "TrainingGrid": "hyperscale.training.grid_fit",
@@ -69,6 +71,7 @@ __all__ = [
     "Adam",
     "Approximation",
     "BestApproximation",
+    "BumpFamily",
     "Calibration",
     "Ceiling",
     "Constant",
@@ -100,6 +103,7 @@ __all__ = [
     "Separation",
     "SobolevBall",
     "Stages",
+    "Structured",
     "Study",
     "Tilted",
     "TrainingGrid",
@@ -147,9 +151,11 @@ if TYPE_CHECKING:
     from hyperscale.settings.lipschitz import LipschitzQuotient
     from hyperscale.study import Study, load_study
     from hyperscale.targets.classical import Tilted
+    from hyperscale.targets.bump_family import BumpFamily
     from hyperscale.targets.gaussian_mixture import GaussianMixture
     from hyperscale.targets.inner_product import InnerProduct
     from hyperscale.targets.sobolev_ball import SobolevBall
+    from hyperscale.targets.structured import Structured
     from hyperscale.targets.target import FixedSample, FreshPoints
     from hyperscale.training.constraints import Constraints
     from hyperscale.training.descent import Descent

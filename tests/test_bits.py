@@ -15,9 +15,11 @@ from hyperscale.networks.activations import ACTIVATIONS, activate_, activation_f
 from hyperscale.networks.backprop import affine, affine_input_gradient, differentiate_affine
 from hyperscale.networks.mlp import linear
 from hyperscale.seeding import normal, stream_keys, uniform_between
+from hyperscale.targets.bump_family import BumpFamily
 from hyperscale.targets.gaussian_mixture import GaussianMixture
 from hyperscale.targets.inner_product import InnerProduct
 from hyperscale.targets.sobolev_ball import SobolevBall
+from hyperscale.targets.structured import Structured
 from hyperscale.targets.target import Target
 from hyperscale.training.optimizers import SGD, Adam
 
@@ -141,6 +143,8 @@ def test_a_single_row_gives_the_same_bits_whatever_its_strides(fan_in: int, fan_
         InnerProduct(x_dim=3, conditioning_dim=2),
         InnerProduct(x_dim=1000, conditioning_dim=50),
         SobolevBall(x_dim=2, conditioning_dim=1, levels=3),
+        BumpFamily(x_dim=2, conditioning_dim=1, cells=5),
+        Structured(x_dim=2, conditioning_dim=2, levels=3),
     ],
     ids=lambda target: f"{type(target).__name__} {target.x_dim}",
 )

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hyperscale.errors import StudyError, check_integer
 from hyperscale.seeding import random_signs, stream_keys
+from hyperscale.targets.bumps import bump_peaks, evaluate_bumps
 from hyperscale.targets.target import PreparedTarget, Target
 
 _MAX_CELLS = 2**22
@@ -69,12 +70,16 @@ class SobolevBall(Target):
     @property
     def amplitudes(self) -> tuple[float, ...]:
         """The height of the bumps of each level, coarsest first."""
-        return _amplitudes(self.num_dims, self.smoothness, self.levels)
+        return level_amplitudes(self.num_dims, self.smoothness, self.levels)
 
     @property
     def resolution(self) -> float | None:
         """The height of the finest bumps."""
         return self.amplitudes[-1]
+
+    def slope_bounds(self) -> tuple[float, ...] | None:
+        """Return the sum over levels of height 2^l sup abs(b'), the same in every direction."""
+        return (slope_bound(self.amplitudes, self.smoothness),) * self.num_dims
 
     def program(self) -> object:
         """Everything but the seed."""
@@ -89,7 +94,7 @@ class SobolevBall(Target):
             )
             for level, amplitude in enumerate(self.amplitudes, start=1)
         ]
-        return _Bumps(tables=[table.to(device) for table in tables], power=self.smoothness + 1)
+        return LevelBumps(tables=[table.to(device) for table in tables], power=self.smoothness + 1)
 
     def columns(self) -> dict[str, str | int | float]:
         """Add smoothness, levels and seed."""
@@ -98,9 +103,9 @@ class SobolevBall(Target):
 
 
 @functools.lru_cache(maxsize=64)
-def _amplitudes(num_dims: int, smoothness: int, levels: int) -> tuple[float, ...]:
-    bump = np.polynomial.Polynomial([1.0, 0.0, -1.0]) ** (smoothness + 1)
-    peaks = [_peak(bump.deriv(order) if order else bump) for order in range(smoothness + 1)]
+def level_amplitudes(num_dims: int, smoothness: int, levels: int) -> tuple[float, ...]:
+    """Return the bumps' height at each level, coarsest first, at which the bound of the Sobolev norm is 1."""
+    peaks = bump_peaks(smoothness)
     orders = [k for k in itertools.product(range(smoothness + 1), repeat=num_dims) if sum(k) <= smoothness]
     norms = [
         sum(2.0 ** (level * sum(k)) * np.prod([peaks[i] for i in k]) for k in orders) for level in range(1, levels + 1)
@@ -110,38 +115,23 @@ def _amplitudes(num_dims: int, smoothness: int, levels: int) -> tuple[float, ...
     return tuple(float(height / total) for height in heights)
 
 
-def _peak(polynomial: np.polynomial.Polynomial) -> float:
-    """Return the largest absolute value of a polynomial on [-1, 1]."""
-    roots = polynomial.deriv().roots() if polynomial.degree() > 0 else np.array([])
-    inside = roots[np.isreal(roots)].real if len(roots) else roots
-    points = np.concatenate([[-1.0, 1.0], inside[np.abs(inside) <= 1]])
-    return float(np.abs(polynomial(points)).max())
+def slope_bound(amplitudes: Sequence[float], smoothness: int) -> float:
+    """Return the sum over levels l of height 2^l sup abs(b'), which bounds every first derivative of the sum."""
+    return sum(height * 2.0**level for level, height in enumerate(amplitudes, start=1)) * bump_peaks(smoothness)[1]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Bumps:
+class LevelBumps:
     """Signed heights of every cell, [streams, 2^(level m)] per level, ready to be evaluated."""
 
     tables: list[Tensor]
     power: int
 
     def evaluate(self, x: Tensor, conditioning: Tensor) -> Tensor:
+        """Return y(x, I), [streams, instances, points, 1]."""
         coordinates = [*(x[..., d] for d in range(x.shape[-1]))]
         coordinates += [conditioning[..., None, d] for d in range(conditioning.shape[-1])]
         total = torch.zeros(x.shape[:-1], dtype=x.dtype, device=x.device)
         for level, table in enumerate(self.tables, start=1):
-            cell: Tensor | None = None
-            height: Tensor | None = None
-            for coordinate in coordinates:
-                position = (coordinate + 1).mul_(2.0 ** (level - 1))
-                index = position.floor().clamp_(0, 2**level - 1)
-                local = position.sub_(index).mul_(2).sub_(1)
-                bump = local.square_().neg_().add_(1).pow_(self.power)
-                index = index.to(torch.int64)
-                cell = index if cell is None else (cell * 2**level).add_(index)
-                height = bump if height is None else height * bump
-            assert cell is not None
-            assert height is not None
-            signs = table.to(x.dtype).gather(1, cell.flatten(1)).view_as(cell)
-            total += signs * height
+            total += evaluate_bumps(table, coordinates, 2**level, self.power)
         return total.unsqueeze(-1)

@@ -60,6 +60,10 @@ class Target(ABC):
         """The height of the finest structure, or None; smaller errors no longer speak of a rate."""
         return None
 
+    def slope_bounds(self) -> tuple[float, ...] | None:
+        """Return certified bounds of sup abs(dy/du_d) over the cube, x's coordinates then I's; None if unknown."""
+        return None
+
     @property
     @abstractmethod
     def smoothness(self) -> int:
