@@ -70,10 +70,10 @@ def error_of_knots(y: np.ndarray, knots: tuple[float, ...]) -> float:
 @pytest.mark.parametrize("pieces", [1, 2, 4, 8, 16, 32, 128])
 def test_square_has_the_closed_form(pieces: int) -> None:
     """E_k(x^2) = 1 / (2 (k + 1)^2) to the tolerance, on a grid that has the optimal knots."""
-    found = piecewise_linear_infimum(axis(1025).square()[None], [pieces - 1], tolerance=1e-8)
+    found = piecewise_linear_infimum(axis(257).square()[None], [pieces - 1], tolerance=1e-8)
     assert float(found) * 2 * pieces**2 == pytest.approx(1, rel=1.1e-8)
-    assert knots_needed(axis(1025).square()[None], 1.001 / (2 * pieces**2)).tolist() == [pieces - 1]
-    assert knots_needed(axis(1025).square()[None], 0.999 / (2 * pieces**2)).tolist() == [pieces]
+    assert knots_needed(axis(257).square()[None], 1.001 / (2 * pieces**2)).tolist() == [pieces - 1]
+    assert knots_needed(axis(257).square()[None], 0.999 / (2 * pieces**2)).tolist() == [pieces]
 
 
 def test_bracket_contains_the_closed_form_for_every_number_of_knots() -> None:
@@ -106,17 +106,17 @@ def balanced_error(pieces: int) -> float:
 @pytest.mark.parametrize("pieces", [2, 3, 6, 11])
 def test_exponential_equals_the_balanced_interpolant(pieces: int) -> None:
     """E_k(exp) lies within the interpolation error of an independent construction for convex functions."""
-    found = float(piecewise_linear_infimum(torch.exp(axis(1025))[None], [pieces - 1], tolerance=1e-8))
-    assert found == pytest.approx(balanced_error(pieces), abs=interpolation_error(1025, curvature=math.e))
+    found = float(piecewise_linear_infimum(torch.exp(axis(513))[None], [pieces - 1], tolerance=1e-8))
+    assert found == pytest.approx(balanced_error(pieces), abs=interpolation_error(513, curvature=math.e))
 
 
 def test_exponential_approaches_its_asymptote() -> None:
     """(k + 1)^2 E_k(exp) tends to (integral of sqrt(exp))^2 / 16 = .2715403174 on [-1, 1]."""
-    found = piecewise_linear_infimum(torch.exp(axis(2049))[None], [7, 15])[:, 0]
+    found = piecewise_linear_infimum(torch.exp(axis(1025))[None], [7, 15])[:, 0]
     assert (found * torch.tensor([8.0, 16.0]) ** 2).tolist() == pytest.approx([0.2715403174] * 2, rel=6e-4)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_no_choice_of_one_or_two_knots_is_better(seed: int) -> None:
     """Polylines with knots anywhere on a fine mesh never beat E_k, and those near the found knots attain it."""
     y = rough(1, 13, seed)
@@ -152,7 +152,7 @@ def test_polyline_attains_the_error(num_knots: int) -> None:
 
 def test_knots_of_the_square_are_equispaced() -> None:
     """The best knots of x^2 are equispaced; the greedy finds them to the square root of the tolerance."""
-    found = best_piecewise_linear(axis(1025).square()[None], 7, tolerance=1e-10)
+    found = best_piecewise_linear(axis(257).square()[None], 7, tolerance=1e-10)
     np.testing.assert_allclose(found.knots[0].numpy(), np.linspace(-1, 1, 9)[1:-1], atol=1e-4)
 
 
@@ -170,13 +170,13 @@ def test_polylines_are_found_exactly_and_spare_knots_lie_on_them() -> None:
 
 def test_more_knots_are_never_worse_and_several_at_once_are_the_same() -> None:
     """E_k falls with k, and asking for many k or many rows at once gives what one at a time gives."""
-    y = rough(5, 129, 8)
+    y = rough(3, 65, 8)
     num_knots = [9, 0, 3, 1, 3]
     together = piecewise_linear_infimum(y, num_knots, tolerance=1e-9)
     order = together[[1, 3, 2, 0]]
     assert (order.diff(dim=0) < 0).all()
     for i, k in enumerate(num_knots):
-        for row in range(5):
+        for row in range(3):
             alone = piecewise_linear_infimum(y[row : row + 1], [k], tolerance=1e-9)
             assert float(alone) == pytest.approx(float(together[i, row]), rel=3e-9)
 
@@ -206,7 +206,7 @@ def test_error_ignores_affine_additions_and_scales(
 
 def test_knots_needed_is_the_inverse() -> None:
     """At the error E_k, k knots are needed; a little below, more."""
-    y = rough(6, 65, 4)
+    y = rough(4, 65, 4)
     for k in (0, 2, 6):
         for row, error in enumerate(piecewise_linear_infimum(y, [k])[0].tolist()):
             assert int(knots_needed(y[row : row + 1], error)) <= k
