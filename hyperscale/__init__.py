@@ -150,8 +150,8 @@ if TYPE_CHECKING:
     from hyperscale.settings.generation import Generation
     from hyperscale.settings.lipschitz import LipschitzQuotient
     from hyperscale.study import Study, load_study
-    from hyperscale.targets.classical import Tilted
     from hyperscale.targets.bump_family import BumpFamily
+    from hyperscale.targets.classical import Tilted
     from hyperscale.targets.gaussian_mixture import GaussianMixture
     from hyperscale.targets.inner_product import InnerProduct
     from hyperscale.targets.sobolev_ball import SobolevBall

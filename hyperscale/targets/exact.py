@@ -27,7 +27,7 @@ TOLERANCE = 1e-6
 _ROUNDING = 256 * float(np.finfo(np.float64).eps)  # an error below this share of sup abs(y) counts as 0
 _MOST_ROWS = 2048  # rows of one scan: beyond it the hulls no longer fit the cache
 _FEW_ROWS = 8
-_SECTIONS = 128
+_FEWEST_ROWS = 384  # rows that one scan serves in about the time of one row
 _LEAST_GAP = 1e-10  # knots nearer than this to one another, or to an end, are one knot
 
 
@@ -91,10 +91,11 @@ def largest_infimum(y: Tensor, num_knots: int, *, tolerance: float = TOLERANCE) 
     """
     samples = _checked(y, tolerance)
     check_integer("largest_infimum: num_knots", num_knots, 0)
+    links = np.array([num_knots + 1], dtype=np.int64)
     waiting = np.argsort(-np.ptp(samples, axis=1), kind="stable")
     tried, waiting, largest = waiting[:_FEW_ROWS], waiting[_FEW_ROWS:], 0.0
     while len(tried):
-        largest = max(largest, _section(samples[tried], num_knots + 1, tolerance))
+        largest = max(largest, float(_bisect(samples[tried], links, tolerance).max()))
         if not len(waiting):
             break
         widths = np.maximum(largest * (1 + tolerance), _floor(samples)[waiting])
@@ -253,8 +254,9 @@ def _count(samples: Floats, problems: Ints, tolerances: Floats) -> Ints:
 def _bisect(samples: Floats, links: Ints, tolerance: float) -> Floats:
     """Return the least corridors that ``links`` [K] links fit in, to the relative tolerance: [K, problems].
 
-    Bisection on the logarithm. What a width says about one k it says about all k of the problem, so every scan
-    narrows every bracket; the first scan is a ladder of as many widths as there are k.
+    Sections of the logarithm: where there are few brackets, each is cut into many parts by one scan, whose time is
+    that of its calls. What a width says about one k it says about all k of the problem, so every scan narrows every
+    bracket; the first scan is one ladder of all its widths.
     """
     rows = np.arange(len(samples))
     chord = np.linspace(samples[:, 0], samples[:, -1], samples.shape[1], axis=1)
@@ -263,43 +265,26 @@ def _bisect(samples: Floats, links: Ints, tolerance: float) -> Floats:
     most = np.maximum(np.ptp(samples - chord, axis=1) / 2 * (1 + 1e-9), 2 * least[0]) + np.zeros_like(least)
     exact = _count(samples, rows, least[0]) <= links[:, None]
     most[exact] = least[exact]
-    ladder = (np.arange(len(links)) + 1.0)[:, None] / (len(links) + 1)
+    first = True
     while (active := most > least * (1 + tolerance)).any():
-        middle = least ** (1 - ladder) * most**ladder
-        ladder = np.full_like(ladder, 0.5)
         places, problems = np.nonzero(active)
-        counts = _count(samples, problems, middle[places, problems])
-        widths, found = np.zeros_like(least), np.zeros(least.shape, dtype=np.int64)
-        widths[places, problems], found[places, problems] = middle[places, problems], counts
-        for j in range(len(links)):
-            told, fits = found[j] > 0, found[j] <= links[:, None]
-            np.copyto(most, np.minimum(most, widths[j]), where=told & fits)
-            np.copyto(least, np.maximum(least, widths[j]), where=told & ~fits)
+        sections = int(np.clip(_FEWEST_ROWS // len(places), 1, 255))
+        share = np.broadcast_to(np.arange(1.0, sections + 1)[:, None] / (sections + 1), (sections, len(links)))
+        if first:
+            share = np.arange(1.0, sections * len(links) + 1).reshape(sections, -1) / (sections * len(links) + 1)
+        first = False
+        low, high, share = least[places, problems], most[places, problems], share[:, places]
+        tried = low ** (1 - share) * high**share
+        counts = _count(samples, np.tile(problems, sections), tried.reshape(-1)).reshape(tried.shape)
+        widths, found = (np.zeros((sections, *least.shape), dtype=kind) for kind in (np.float64, np.int64))
+        widths[:, places, problems], found[:, places, problems] = tried, counts
+        widths, found = widths.reshape(-1, len(samples)), found.reshape(-1, len(samples))
+        for j, count in enumerate(links):
+            fits = found <= count
+            np.minimum(most[j], np.where(fits & (found > 0), widths, np.inf).min(axis=0), out=most[j])
+            np.maximum(least[j], np.where(fits, 0.0, widths).max(axis=0), out=least[j])
     most[exact] = 0.0
     return most
-
-
-def _section(samples: Floats, links: int, tolerance: float) -> float:
-    """Return the largest of the least corridors that ``links`` links fit in, of a few rows, by sections of many widths.
-
-    A scan costs nearly the same for one width as for a thousand, so every scan cuts each bracket in `_SECTIONS`.
-    """
-    chord = np.linspace(samples[:, 0], samples[:, -1], samples.shape[1], axis=1)
-    least = _floor(samples)
-    most = np.maximum(np.ptp(samples - chord, axis=1) / 2 * (1 + 1e-9), 2 * least)
-    rows = np.arange(len(samples))
-    exact = _count(samples, rows, least) <= links
-    most[exact] = least[exact]
-    parts = np.arange(1, _SECTIONS) / _SECTIONS
-    while len(rows := np.flatnonzero(most > least * (1 + tolerance))):
-        widths = least[rows, None] ** (1 - parts) * most[rows, None] ** parts
-        counts = _count(samples, np.repeat(rows, len(parts)), widths.ravel()).reshape(widths.shape)
-        fits = np.hstack([counts <= links, np.ones((len(rows), 1), dtype=bool)])
-        first = fits.argmax(axis=1)  # counts fall as the corridor widens
-        edges = np.hstack([least[rows, None], widths, most[rows, None]])
-        least[rows], most[rows] = edges[np.arange(len(rows)), first], edges[np.arange(len(rows)), first + 1]
-    most[exact] = 0.0
-    return float(most.max())
 
 
 def _polylines(windows: Windows, points: int) -> list[tuple[Floats, Floats]]:
