@@ -33,10 +33,11 @@ class Case:
 
     knots: int
     members: int = 8
+    iterations: int = 60
     looped: int = 4
 
 
-CASES = (Case(knots=7), Case(knots=15, looped=3))
+CASES = tuple(Case(knots=k, iterations=n) for k in (7, 15) for n in (15, 60))
 
 
 def start_fit(case: Case) -> GridFit:
@@ -93,7 +94,7 @@ def row(case: Case) -> list[str]:
     packed(start_fit(case), 2)
     fit = start_fit(case)
     begun = start_fit(case)
-    seconds = packed(fit, 60) / fit.y.shape[:2].numel()
+    seconds = packed(fit, case.iterations) / fit.y.shape[:2].numel()
     rms = fit.residuals().square().mean(dim=-1).sqrt().flatten()[: case.looped].numpy()
     comparisons = []
     for method in ("trf", "lm"):
@@ -107,6 +108,7 @@ def row(case: Case) -> list[str]:
         str(case.knots),
         str(fit.where.x_points),
         str(fit.y.shape[:2].numel()),
+        str(case.iterations),
         f"{60 / seconds:,.0f}",
         f"{60 / each:,.0f}",
         name,
@@ -122,6 +124,7 @@ def section() -> str:
         "knots",
         "points",
         "fits packed",
+        "iterations",
         "fits a minute, packed",
         "fits a minute, loop",
         "loop's method, tolerance",
