@@ -89,7 +89,7 @@ def greedy(y: Tensor, num: int) -> tuple[Array, Array]:
     """Return knots [problems, num] and values [problems, num + 2] of the best approximations of ``y`` on its grid."""
     from hyperscale.targets.exact import best_piecewise_linear
 
-    best = best_piecewise_linear(torch.from_numpy(y), num)
+    best = best_piecewise_linear(y, num)
     return splines.separated(as_array(best.knots)), as_array(best.values)
 
 
