@@ -3,8 +3,8 @@
 ``python -m tests.bench.approximation_gap [--knots 3 7 15 ...]``. Targets: x^2 and exp, with infima 1 / (2 (k + 1)^2)
 and half the equal chord error of k + 1 pieces, and slices of the all-scales family, whose infima `targets/exact.py`
 gives. The error is the largest on a grid 16 times as fine as the one trained on (32 points per piece); the number is
-the median over 5 seeds of the largest ratio over the slices. Chains begin with jittered equispaced knots unless the column
-says greedy. The last lines give the slope of the median gap's logarithm in log N.
+the median over 5 seeds of the largest ratio over the slices. Chains begin with jittered equispaced knots unless the
+column says greedy. The last lines give the slope of the median gap's logarithm in log N.
 """
 
 from __future__ import annotations
