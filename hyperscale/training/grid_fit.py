@@ -14,6 +14,8 @@ from hyperscale.methods.per_instance import PerInstance
 from hyperscale.targets.grids import grid
 from hyperscale.targets.target import Target
 
+_BLOCK_NUMBERS = 2**21
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingGrid:
@@ -87,9 +89,19 @@ class GridFit:
 
     def respond(self, params: Tensor) -> Tensor:
         """Return h(x, I) on the grid for ``params`` [members, num_params]: [members, instances, points]."""
-        shape = (len(params), *self.x.shape)
-        features = self.features.expand(len(params), *self.features.shape)
-        return self.method.respond(self.dims, params, self.x.expand(shape), features).squeeze(-1)
+        if params.requires_grad or isinstance(self.method, PerInstance):
+            return self._respond(params, slice(None))
+        width = max(8, *self.method.primary_widths, 0)
+        size = max(1, _BLOCK_NUMBERS // (self.x.shape[1] * width))  # by the setting alone, never by the pack
+        starts = range(0, len(self.x), size)
+        return torch.cat([self._respond(params, slice(start, start + size)) for start in starts], dim=1)
+
+    def _respond(self, params: Tensor, block: slice) -> Tensor:
+        """Return h for some of the instances."""
+        x, features = self.x[block], self.features[block]
+        shape = (len(params), *x.shape)
+        features = features.expand(len(params), *features.shape)
+        return self.method.respond(self.dims, params, x.expand(shape), features).squeeze(-1)
 
     def residuals(self, params: Tensor | None = None) -> Tensor:
         """Return h - y, [members, instances, points]."""

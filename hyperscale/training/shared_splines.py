@@ -141,10 +141,10 @@ class SharedVarPro(SharedRun):
 
     def __init__(self, fit: GridFit, limit: int) -> None:
         fits = SharedFits(fit)
-        left, singular, right = np.linalg.svd(fits.hats, full_matrices=False)
-        kept = singular > 1e-10 * singular[0]
-        self.left, self.back = left[:, kept], right[kept].T / singular[kept]
-        projected = np.stack([self.left.T @ one for one in fits.y])
+        self.left: Array | None
+        self.back: Array | None
+        self.left, self.back = range_of(fits.hats)
+        projected = fits.y if self.left is None else np.stack([self.left.T @ one for one in fits.y])
         SharedRun.__init__(self, fit, fits, projected, limit)
         everyone = np.arange(fit.num_members)
         self.arrays["objective"] = self.objective(self.mesh(self.arrays["knots"], everyone), self.arrays["values"])
@@ -180,8 +180,17 @@ class SharedVarPro(SharedRun):
     def write(self) -> None:
         """Write every member whose mean square on the grid is below what was given."""
         values = self.arrays["values"].reshape(self.fit.num_members, self.num_outputs, -1)
-        table = np.stack([self.back @ one for one in values])
+        table = values if self.back is None else np.stack([self.back @ one for one in values])
         write_better(self, self.fits.params(self.arrays["knots"], table), squares)
+
+
+def range_of(hats: Array) -> tuple[Array, Array] | tuple[None, None]:
+    """Return a basis of the range of ``hats`` [instances, rows] and what leads back from it; None for the identity."""
+    if hats.shape[0] == hats.shape[1] and np.array_equal(hats, np.eye(len(hats))):
+        return None, None
+    left, singular, right = np.linalg.svd(hats, full_matrices=False)
+    kept = singular > 1e-10 * singular[0]
+    return left[:, kept], right[kept].T / singular[kept]
 
 
 def squares(residual: Array) -> Array:
