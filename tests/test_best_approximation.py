@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-import sys
 from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
 
 from hyperscale.dispatch.probe import measure
 from hyperscale.dispatch.worker import PackWorker
@@ -56,15 +52,6 @@ def finish(members: list[tuple[BestApproximation, int]]) -> Any:
     while not run.advance(60.0):
         pass
     return run
-
-
-def put_module(monkeypatch: pytest.MonkeyPatch, name: str, **functions: Any) -> None:
-    """Have ``import`` find a module of these functions."""
-    module = ModuleType(name)
-    for key, function in functions.items():
-        setattr(module, key, function)
-    module.__spec__ = importlib_spec(name)
-    monkeypatch.setitem(sys.modules, name, module)
 
 
 def importlib_spec(name: str) -> Any:
@@ -112,9 +99,8 @@ def test_a_stage_may_refuse_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
-def test_promised_metrics_are_the_reported_ones(method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_promised_metrics_are_the_reported_ones(method: Method) -> None:
     """A finished trial reports exactly the metrics its setting names, all finite, none negative."""
-    put_module(monkeypatch, EXACT, per_instance_errors=lambda *_, num_knots, **__: torch.ones(len(num_knots), 3))
     setting = tiny(method)
     (outcome,) = finish([(setting, 0)]).outcomes()
     assert outcome.status == "finished"
@@ -122,26 +108,6 @@ def test_promised_metrics_are_the_reported_ones(method: Method, monkeypatch: pyt
     assert all(math.isfinite(value) and value >= 0 for value in outcome.metrics.values())
     assert outcome.metrics["rmse"] <= outcome.metrics["sup_error"]
     assert outcome.metrics["rmse"] < outcome.metrics["zero_rmse"]
-
-
-@pytest.mark.parametrize("chunk", [2**20, 300])
-@pytest.mark.parametrize("kind", ["hypernetwork", "embedding", "monolithic"])
-def test_grid_errors_equal_a_plain_loop(kind: str, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Errors found without colleagues equal those over all pairs of the grid, in one chunk or in several."""
-    monkeypatch.setattr(best_errors, "EVALUATION_NUMBERS", chunk)
-    method, target = METHODS[kind], SobolevBall(x_dim=1, conditioning_dim=2, levels=2)
-    params = method.initialize(target.dims, [3])
-    prepared = target.prepare([target], [3], "cpu")
-    found = best_errors.find_grid_error(method, target.dims, params, prepared, grid_points=7)
-    axis = np.linspace(-1, 1, 7)
-    pairs = torch.tensor(list(itertools.product(axis, axis, axis)), dtype=torch.float64)
-    x, conditioning = pairs[None, :, None, :1], pairs[None, :, 1:]
-    y = prepared.evaluate(x, conditioning).flatten()
-    gap = method.evaluate(target.dims, params, x, conditioning).flatten() - y
-    assert found.value == pytest.approx(float(gap.abs().max()), rel=1e-12)
-    assert found.rmse == pytest.approx(float(gap.square().mean().sqrt()), rel=1e-12)
-    assert found.zero_value == pytest.approx(float(y.abs().max()), rel=1e-12)
-    assert found.zero_rmse == pytest.approx(float(y.square().mean().sqrt()), rel=1e-12)
 
 
 def test_brackets_are_asked_for_what_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,8 +123,8 @@ def test_brackets_are_asked_for_what_they_need(monkeypatch: pytest.MonkeyPatch) 
         asked["certify"] = (tuple(params.shape), target, seed, fields)
         return math.inf if seed else 0.75
 
-    put_module(monkeypatch, "hyperscale.training.sup_norm", find_sup_error=find)
-    put_module(monkeypatch, "hyperscale.training.certificates", certify_sup_error=certify)
+    monkeypatch.setattr(best_errors, "find_sup_error", find)
+    monkeypatch.setattr(best_errors, "certify_sup_error", certify)
     setting = tiny(certificate=True)
     first, second = finish([(setting, 0), (setting, 1)]).outcomes()
     num_params = setting.method.num_params_total(BALL.dims)
@@ -192,18 +158,19 @@ def test_infima_are_asked_at_the_values_of_the_conditioning_input(monkeypatch: p
     """`PerInstance` has its own values of I, each once; others have the training grid's, at most 257."""
     asked: list[Any] = []
 
-    def errors(target: Any, seed: int, **fields: Any) -> torch.Tensor:
+    def infimum(target: Any, seed: int, **fields: Any) -> float:
         asked.append((seed, fields["num_knots"], len(fields["conditioning"]), fields["x_points"]))
-        return torch.tensor([[0.1, 0.3], [0.4, 0.2]], dtype=torch.float64)
+        return 1.0 / fields["num_knots"]
 
-    put_module(monkeypatch, EXACT, per_instance_errors=errors)
+    monkeypatch.setattr(best_errors, "per_instance_infimum", infimum)
     own = PerInstance(primary_widths=(5,), bias="hidden", num_instances=3, restarts=2)
     (outcome,) = finish([(tiny(own), 4)]).outcomes()
-    assert (outcome.metrics["per_instance_infimum"], outcome.metrics["per_instance_reached"]) == (0.3, 0.4)
+    assert (outcome.metrics["per_instance_infimum"], outcome.metrics["per_instance_reached"]) == (1 / 5, 1 / 3)
     table = Hypernetwork(primary_widths=(5,), bias="hidden", encoder=HatEncoder(knots=4))
     finish([(tiny(table), 0)])
     finish([(tiny(table, grid=TrainingGrid(x_points=3, instances=300)), 0)])
-    assert asked == [(4, [5, 3], 3, 1025), (0, [5, 3], 7, 1025), (0, [5, 3], 257, 1025)]
+    places = [(4, 3, 1025), (0, 7, 1025), (0, 257, 1025)]
+    assert asked == [(seed, count, rows, points) for seed, rows, points in places for count in (5, 3)]
 
 
 # --- columns, cost, packs --------------------------------------------------------------------------------------
