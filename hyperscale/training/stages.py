@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
@@ -39,6 +39,9 @@ class StageRun(Protocol):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stage(ABC):
     """One optimiser of a chain. Its fields are part of the setting's identity; a subclass is one new file."""
+
+    keeps_constraints: ClassVar[bool] = False
+    """Whether the run calls `GridFit.project` on whatever it leaves in the fit's parameters."""
 
     @abstractmethod
     def start(self, fit: GridFit) -> StageRun:
