@@ -18,9 +18,10 @@ class StageRun(Protocol):
     """A stage at work on the ``params`` of a `GridFit`. It can be advanced in slices, saved, and restored bit for bit.
 
     Row i of the parameters depends on member i alone, whatever other members there are. Beyond what follows a run may
-    have ``steps_taken``, of its stage's ``num_steps``, and ``curve()``, the steps at which it looked at its members and
-    their mean squared errors there [looks, members], NaN where a member had ended. A run that does not count is given
-    deadlines that have passed, and every slice is a step: so it must do a little work each time, no more.
+    have ``steps_taken``, of its own ``num_steps`` if it has these, else its stage's, and ``curve()``, the steps at
+    which it looked at its members and their mean squared errors there [looks, members], NaN where a member had ended. A
+    run that does not count is given deadlines that have passed, and every slice is a step: so it must do a little work
+    each time, no more.
     """
 
     def advance(self, deadline: float) -> bool:
