@@ -70,7 +70,7 @@ def estimated_speed(setting: Setting) -> Speed:
     return Speed(
         members=sizes,
         step_seconds=tuple(STEP_OVERHEAD_S + size * each for size in sizes),
-        evaluation_s=EVALUATION_S,
+        evaluation_s=EVALUATION_S + cost.evaluation_flops / FLOPS_PER_SECOND,
         member_bytes=cost.memory_bytes,
         shared_bytes=cost.shared_bytes,
         measured=False,
@@ -99,6 +99,7 @@ class Pack:
             memory_bytes=sum(cost.memory_bytes for cost in costs),
             shared_bytes=max(cost.shared_bytes for cost in costs),
             num_activations=sum(cost.num_activations for cost in costs),
+            evaluation_flops=sum(cost.evaluation_flops for cost in costs),
         )
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from hyperscale.dispatch.probe import measure
 from hyperscale.dispatch.worker import PackWorker
 from hyperscale.errors import StudyError
+from hyperscale.methods.embedding import Embedding
 from hyperscale.methods.hypernetwork import Hypernetwork
 from hyperscale.methods.method import Method
 from hyperscale.methods.monolithic import Monolithic
@@ -25,17 +25,21 @@ from hyperscale.settings.best_approximation import BestApproximation
 from hyperscale.settings.best_errors import infimum_knots
 from hyperscale.targets.inner_product import InnerProduct
 from hyperscale.targets.sobolev_ball import SobolevBall
+from hyperscale.training.constraints import Constraints
 from hyperscale.training.descent import Descent
 from hyperscale.training.grid_fit import TrainingGrid
+from hyperscale.training.knots import Knots
 from hyperscale.training.lbfgs import LBFGS
+from hyperscale.training.lp_continuation import LpContinuation
 from hyperscale.training.optimizers import SGD, Adam
-from hyperscale.training.stages import Stages
+from hyperscale.training.outer_lp import OuterLP
+from hyperscale.training.stages import Stage, Stages
+from hyperscale.training.variable_projection import VarPro
 from hyperscale.trial import Trial
 from tests.fits import METHODS
 
 BALL = SobolevBall(x_dim=1, conditioning_dim=1, levels=2)
 CHAIN = Stages(Descent(optimizer=Adam(lr=0.02), steps=20), LBFGS(iterations=10))
-EXACT = "hyperscale.targets.exact"
 
 
 def tiny(method: Method = METHODS["monolithic"], **fields: Any) -> BestApproximation:
@@ -54,11 +58,6 @@ def finish(members: list[tuple[BestApproximation, int]]) -> Any:
     return run
 
 
-def importlib_spec(name: str) -> Any:
-    """Return a module specification that `importlib.util.find_spec` is content with."""
-    return ModuleSpec(name, None)
-
-
 # --- validation ------------------------------------------------------------------------------------------------
 
 
@@ -74,6 +73,8 @@ def importlib_spec(name: str) -> Any:
         ({"grid_points": 4097}, r"BestApproximation.grid_points .* 2\^24"),
         ({"grid": TrainingGrid(x_points=2049, instances=2049)}, r"BestApproximation.grid is .* 2\^22"),
         ({"certificate": 1}, "BestApproximation.certificate"),
+        ({"constraints": 2.0}, "BestApproximation.constraints"),
+        ({"method": METHODS["per-instance"], "constraints": Constraints(max_first_layer=1)}, "allowed: Embedding"),
         ({"target": InnerProduct(x_dim=4, conditioning_dim=3)}, "unbounded inputs"),
         ({"method": Hypernetwork(primary_widths=(4,), encoder=HatEncoder(knots=100_000))}, "features"),
     ],
@@ -160,17 +161,64 @@ def test_infima_are_asked_at_the_values_of_the_conditioning_input(monkeypatch: p
 
     def infimum(target: Any, seed: int, **fields: Any) -> float:
         asked.append((seed, fields["num_knots"], len(fields["conditioning"]), fields["x_points"]))
-        return 1.0 / fields["num_knots"]
+        return 0.3 if fields["num_knots"] == 5 else 0.4
 
     monkeypatch.setattr(best_errors, "per_instance_infimum", infimum)
     own = PerInstance(primary_widths=(5,), bias="hidden", num_instances=3, restarts=2)
     (outcome,) = finish([(tiny(own), 4)]).outcomes()
-    assert (outcome.metrics["per_instance_infimum"], outcome.metrics["per_instance_reached"]) == (1 / 5, 1 / 3)
+    assert (outcome.metrics["per_instance_infimum"], outcome.metrics["per_instance_reached"]) == (0.3, 0.4)
     table = Hypernetwork(primary_widths=(5,), bias="hidden", encoder=HatEncoder(knots=4))
     finish([(tiny(table), 0)])
     finish([(tiny(table, grid=TrainingGrid(x_points=3, instances=300)), 0)])
-    places = [(4, 3, 1025), (0, 7, 1025), (0, 257, 1025)]
-    assert asked == [(seed, count, rows, points) for seed, rows, points in places for count in (5, 3)]
+    assert asked == [(seed, knots, count, 1025) for seed, count in ((4, 3), (0, 7), (0, 257)) for knots in (5, 3)]
+
+
+# --- constraints -----------------------------------------------------------------------------------------------
+
+BOUNDED = Embedding(widths=(6,), embedding_dim=3, primary_widths=(6,), activation="tanh", bias="primary_only")
+BOUNDS = Constraints(max_conditioning_complexity=0.75, max_primary_complexity=0.2, max_first_layer=0.9)
+
+
+def test_a_constrained_fit_ends_within_its_bounds() -> None:
+    """What is kept is within every bound, where the fit without constraints is outside of them."""
+    free, bounded = (tiny(BOUNDED, constraints=constraints, optimizer=CHAIN) for constraints in (None, BOUNDS))
+    (outside,), (inside,) = (finish([(setting, 3)]).outcomes() for setting in (free, bounded))
+    assert inside.status == "finished"
+    bounds = {"lipschitz_conditioning": 0.75, "spectral_complexity_primary": 0.2, "first_layer_norm": 0.9}
+    for name, bound in bounds.items():
+        assert inside.metrics[name] <= bound * (1 + 1e-9), name
+        assert outside.metrics[name] > bound, name
+    assert inside.metrics["sup_error"] >= outside.metrics["sup_error"]
+    assert set(inside.metrics) == set(bounded.metric_names()) == set(free.metric_names())
+    assert bounded.columns()["max_first_layer"] == 0.9
+    assert bounded.program_key() != free.program_key()
+
+
+def test_placed_kinks_are_taken_back_within_the_bounds() -> None:
+    """`Knots` leaves parameters that keep the constraints, though what it places does not."""
+    relu = replace(BOUNDED, activation="relu", widths=(), encoder=HatEncoder(knots=4))
+    setting = tiny(relu, constraints=Constraints(max_primary_complexity=0.5), optimizer=Stages(Knots()))
+    (inside,) = finish([(setting, 3)]).outcomes()
+    (outside,) = finish([(replace(setting, constraints=None), 3)]).outcomes()
+    assert inside.metrics["spectral_complexity_primary"] <= 0.5 * (1 + 1e-9)
+    assert outside.metrics["spectral_complexity_primary"] > 0.5
+
+
+def test_constrained_outcomes_do_not_depend_on_pack_mates() -> None:
+    """Projections are row by row too: bit for bit the outcome that each member has alone."""
+    members = [(tiny(BOUNDED, constraints=BOUNDS, target=replace(BALL, seed=seed % 2)), seed) for seed in (3, 0, 8)]
+    whole = finish(members).outcomes()
+    for member, outcome in zip(members, whole, strict=True):
+        assert finish([member]).outcomes() == [outcome]
+
+
+@pytest.mark.parametrize("stage", [VarPro(), LpContinuation(), OuterLP()])
+def test_stages_that_ignore_constraints_are_refused(stage: Stage) -> None:
+    """Solvers of linear systems would leave the bounds; the message says which stages would not."""
+    method = Monolithic(primary_widths=(5,), bias="hidden")
+    bounds = Constraints(max_primary_complexity=2.0)
+    with pytest.raises(StudyError, match=f"{type(stage).__name__} does not keep .* Knots, Descent and LBFGS"):
+        tiny(method, constraints=bounds, optimizer=Stages(Knots(), stage, LBFGS()))
 
 
 # --- columns, cost, packs --------------------------------------------------------------------------------------

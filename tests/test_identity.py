@@ -28,6 +28,7 @@ from hyperscale.targets.gaussian_mixture import GaussianMixture
 from hyperscale.targets.inner_product import InnerProduct
 from hyperscale.targets.sobolev_ball import SobolevBall
 from hyperscale.targets.target import FixedSample, FreshPoints
+from hyperscale.training.constraints import Constraints
 from hyperscale.training.descent import Descent
 from hyperscale.training.lbfgs import LBFGS
 from hyperscale.training.optimizers import SGD, Adam
@@ -61,9 +62,10 @@ SETTINGS: dict[str, Setting] = {
     ),
     "lipschitz": LipschitzQuotient(method=Monolithic(primary_widths=(4, 3))),
     "best": BestApproximation(
-        method=PerInstance(primary_widths=(4,), bias="hidden"),
+        method=Monolithic(primary_widths=(4,), bias="hidden"),
         target=BALL,
         optimizer=Stages(Descent(optimizer=Adam(lr=1e-3)), LBFGS(), LBFGS(power=8)),
+        grid_points=65,
     ),
 }
 OTHER_WORDS = {
@@ -100,7 +102,7 @@ def alternatives(value: Any, name: str) -> Iterator[Any]:
             yield (*value[:i], entry + 1, *value[i + 1 :])
     else:
         assert value is None, f"no alternative to {name} = {value!r} is known"
-        yield HatEncoder(knots=3)
+        yield Constraints(max_first_layer=2.0) if name == "constraints" else HatEncoder(knots=3)
 
 
 def every_field(value: Any) -> Iterator[tuple[str, str]]:
@@ -155,6 +157,15 @@ def test_a_choice_between_classes_changes_the_digest() -> None:
     digests |= {approximation(optimizer=rule).digest() for rule in (SGD(lr=0.1), Adam(lr=0.1))}
     digests |= {approximation(points=points, target=PRODUCT).digest() for points in (SAMPLE, FixedSample())}
     assert len(digests) == 5  # Adam(lr=0.1) has the constant schedule by default
+
+
+def test_every_bound_counts() -> None:
+    """Constraints with another bound, or the same number for another bound, are another setting."""
+    bounds = [Constraints(max_first_layer=1.0), Constraints(max_primary_complexity=1.0)]
+    bounds.append(Constraints(max_first_layer=1.0, max_primary_complexity=1.0))
+    settings = [SETTINGS["best"], *(dataclasses.replace(SETTINGS["best"], constraints=one) for one in bounds)]  # type: ignore[call-arg]
+    assert len({setting.digest() for setting in settings}) == 4
+    assert len({setting.program_key() for setting in settings}) == 4
 
 
 def test_floats_count_at_full_precision() -> None:

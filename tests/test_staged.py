@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,12 +15,17 @@ from torch import Tensor
 from hyperscale.errors import StudyError
 from hyperscale.methods.method import Dims, Method
 from hyperscale.methods.per_instance import PerInstance
+from hyperscale.training import staged
 from hyperscale.training.descent import Descent
 from hyperscale.training.grid_fit import GridFit, TrainingGrid
+from hyperscale.training.knots import Knots
 from hyperscale.training.lbfgs import LBFGS
+from hyperscale.training.lp_continuation import LpContinuation
 from hyperscale.training.optimizers import SGD, Adam
+from hyperscale.training.outer_lp import OuterLP
 from hyperscale.training.staged import StagedRun
 from hyperscale.training.stages import Stage, Stages
+from hyperscale.training.variable_projection import VarPro
 from tests.fits import LINEAR, METHODS, make_fit, saved_and_loaded
 
 CHAIN = Stages(Descent(optimizer=Adam(lr=0.02), steps=30), LBFGS(iterations=20), LBFGS(iterations=20, power=8))
@@ -240,3 +246,35 @@ def test_a_chains_columns_name_its_stages() -> None:
     """The chain in words, and its steps as the sum of its stages'."""
     assert CHAIN.columns() == {"optimizer": "Adam > LBFGS > LBFGS8"}
     assert Stages(Shift(by=1.0), Descent(steps=7)).num_steps == 8
+
+
+def test_progress_counts_the_steps_of_every_stage() -> None:
+    """Iterative stages say how many steps they take, and a chain is through when all are taken or saved."""
+    stages = Stages(Knots(), VarPro(iterations=7), LpContinuation(powers=(2, 8), iterations=3), OuterLP())
+    assert stages.num_steps == 1 + 7 + 6 + 1
+    run = StagedRun(make_fit(METHODS["per-instance"]), stages, lambda member, params: {})
+    seen = []
+    while not run.advance(0.0):
+        seen.append(run.step / run.num_steps)
+    assert len(seen) > 5
+    assert seen == sorted(seen)
+    assert (run.step, run.num_steps) == (15 + 1, 15 + 1)  # 18 linear programs, 16 a step
+
+
+def test_a_measured_step_is_the_mean_over_the_chain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that only stages move: 10 steps of 0.25 s and one of 7.5 s are 10 s in 11 steps, after few of them."""
+    clock = [0.0]
+    module = SimpleNamespace(perf_counter=lambda: clock[0], monotonic=lambda: clock[0])
+    monkeypatch.setattr(staged, "time", module)
+    calls: list[float] = []
+
+    def advance(self: _ShiftRun, deadline: float) -> bool:
+        clock[0] += 0.25 if self.stage.by == 1 else 7.5
+        calls.append(self.stage.by)
+        return self.stage.by == 2
+
+    monkeypatch.setattr(_ShiftRun, "advance", advance)
+    monkeypatch.setattr(Shift, "num_steps", property(lambda self: 10 if self.by == 1 else 1))
+    run = StagedRun(make_fit(METHODS["monolithic"]), Stages(Shift(by=1), Shift(by=2)), lambda member, params: {})
+    assert run.measure_step(0.5, lambda: None) == pytest.approx(10 / 11, rel=1e-12)
+    assert calls == [1, 1, 2]

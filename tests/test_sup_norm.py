@@ -15,7 +15,7 @@ from hyperscale.networks.encoders import HatEncoder
 from hyperscale.targets.grids import grid
 from hyperscale.targets.sobolev_ball import SobolevBall
 from hyperscale.training.peaks import PeakCells
-from hyperscale.training.sup_norm import find_sup_error
+from hyperscale.training.sup_norm import find_sup_error, interpolate_rows
 from tests.known_slopes import Bump, Square
 
 
@@ -84,6 +84,18 @@ def test_grid_matches_a_direct_evaluation_and_is_deterministic() -> None:
     assert abs(float(at - y_at)) == pytest.approx(found.value, rel=1e-12)
     again = find_sup_error(method, target.dims, params, prepared, grid_points=points)
     assert (again.value, again.rmse) == (found.value, found.rmse)
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+def test_few_rows_give_the_same_as_all_hats(dim: int) -> None:
+    """Interpolated rows are the features times the table, inside the cube, at knots and on its border."""
+    encoder = HatEncoder(knots=9)
+    generator = torch.Generator().manual_seed(4)
+    table = torch.randn(9**dim, 5, generator=generator, dtype=torch.float64)
+    inside = 2 * torch.rand(50, dim, generator=generator, dtype=torch.float64) - 1
+    conditioning = torch.cat([inside, grid(dim, 9), grid(dim, 2)])
+    expected = encoder.encode(conditioning) @ table
+    assert torch.allclose(interpolate_rows(table, 9, conditioning), expected, rtol=0, atol=1e-13)
 
 
 def test_per_instance_keeps_the_best_attempt() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
@@ -14,6 +14,7 @@ from hyperscale.methods.per_instance import PerInstance
 from hyperscale.settings.best_errors import EVALUATION_NUMBERS, infimum_knots, member_metrics
 from hyperscale.settings.setting import Cost, PackRun, Scalar, Setting
 from hyperscale.targets.target import Target
+from hyperscale.training.constraints import Constraints, constraint_metric_names
 from hyperscale.training.descent import Descent
 from hyperscale.training.grid_fit import GridFit, TrainingGrid
 from hyperscale.training.grid_losses import num_features
@@ -22,6 +23,8 @@ from hyperscale.training.stages import Stages
 
 _MAX_FEATURES = 2**16
 _SMALL_BYTES = 4 * 2**20
+# Measured on one core: seconds at the pace of packing.FLOPS_PER_SECOND.
+_SEARCH_FLOPS, _ASCENT_FLOPS, _INFIMUM_FLOPS = 80.0, 2e8, 7e10
 _SPECTRAL = ("spectral_complexity_primary", "spectral_complexity_conditioning")
 
 
@@ -36,8 +39,10 @@ class BestApproximation(Setting):
     hidden layer of w ReLU units on the line, under `PerInstance` and `Hypernetwork`, ``per_instance_infimum`` is the
     largest over I of the exact error of the best piecewise linear function with w knots: no network of this width
     errs less. ``per_instance_reached`` is that with w - 2 knots: some network of this width, fitted to y_I alone, errs
-    no more. Spectral complexities are recorded always. The curves are ``train_loss``, the mean squared error on the
-    training grid, and ``stage_sup_error``, the largest error on it at every stage's end.
+    no more. Spectral complexities, ``first_layer_norm`` and ``lipschitz_conditioning`` (what ``constraints`` bound) are
+    recorded always; with ``constraints`` every fit keeps them, and only stages that obey them are allowed. The curves
+    are ``train_loss``, the mean squared error on the training grid, and ``stage_sup_error``, the largest error on it
+    at every stage's end.
     """
 
     method: Method
@@ -46,6 +51,7 @@ class BestApproximation(Setting):
     grid: TrainingGrid = field(default_factory=TrainingGrid)
     grid_points: int = 257
     certificate: bool = False
+    constraints: Constraints | None = None
 
     def __post_init__(self) -> None:
         """Check the parts and how they fit together."""
@@ -74,6 +80,23 @@ class BestApproximation(Setting):
         self._check_pairs("grid", self.grid.num_pairs(self.method, dims), 22)
         for stage in self.optimizer.stages:
             stage.check(self.method, dims)
+        self._check_constraints()
+
+    def _check_constraints(self) -> None:
+        if self.constraints is None:
+            return
+        if not isinstance(self.constraints, Constraints):
+            raise StudyError(
+                f"BestApproximation.constraints is {self.constraints!r}; allowed: None or a Constraints such as "
+                "Constraints(max_primary_complexity=2.0)."
+            )
+        self.constraints.check(self.method, self.target.dims)
+        for stage in self.optimizer.stages:
+            if not stage.keeps_constraints:
+                raise StudyError(
+                    f"BestApproximation: {type(stage).__name__} does not keep the constraints: what it solves "
+                    "for may lie beyond their bounds. Allowed with constraints: Knots, Descent and LBFGS."
+                )
 
     def _check_pairs(self, name: str, num_pairs: int, digits: int) -> None:
         if num_pairs > 2**digits:
@@ -108,6 +131,7 @@ class BestApproximation(Setting):
             "steps": self.optimizer.num_steps,
             "batch": str(self.grid.num_pairs(self.method, dims)),
             "precision": "float64",
+            **({} if self.constraints is None else self.constraints.columns()),
         }
         for stage in self.optimizer.stages:
             if isinstance(stage, Descent) and "lr" not in row:
@@ -120,11 +144,12 @@ class BestApproximation(Setting):
         spectral = _SPECTRAL[: 2 if self.method.columns().get("depth") else 1]
         bound = ("sup_error_bound",) if self.certificate else ()
         infima = tuple(infimum_knots(self.method, self.target.dims))
-        return ("sup_error", "rmse", "zero_sup_error", "zero_rmse", *bound, *infima, *spectral)
+        bounded = constraint_metric_names(self.method)
+        return ("sup_error", "rmse", "zero_sup_error", "zero_rmse", *bound, *infima, *spectral, *bounded)
 
     def program(self) -> object:
         """Everything but the seed and the target's coefficients."""
-        parts = [self.method, self.optimizer, self.grid]
+        parts = [self.method, self.optimizer, self.grid, self.constraints]
         return [self.target.program(), *(canonical(part) for part in parts), self.grid_points, self.certificate]
 
     def cost(self) -> Cost:
@@ -136,11 +161,18 @@ class BestApproximation(Setting):
         memory += max(stage.memory_bytes(method, dims, self.grid) for stage in stages)
         return Cost(
             flops=sum(stage.flops(method, dims, self.grid) for stage in stages),
+            evaluation_flops=self._evaluation_flops(),
             num_steps=self.optimizer.num_steps,
             memory_bytes=int(memory),
             shared_bytes=self._evaluation_bytes(),
             num_activations=self.optimizer.num_steps * activations,
         )
+
+    def _evaluation_flops(self) -> float:
+        """Return about what the evaluation of a member takes, at the pace of products in float32."""
+        width = max(8, sum(self.method.primary_widths))
+        search = _SEARCH_FLOPS * self._num_evaluation_pairs * width + _ASCENT_FLOPS * width
+        return search + _INFIMUM_FLOPS * len(infimum_knots(self.method, self.target.dims))
 
     def _evaluation_bytes(self) -> int:
         """Return about what the evaluation of a member takes: some values of I with all x in the network."""
@@ -153,10 +185,15 @@ class BestApproximation(Setting):
             return self
         return replace(self, optimizer=Stages(Descent(steps=num_steps)))
 
+    def _projection(self) -> Callable[[Tensor], Tensor] | None:
+        """Return what takes parameters back within the constraints."""
+        constraints, method, dims = self.constraints, self.method, self.target.dims
+        return None if constraints is None else lambda params: constraints.project(method, dims, params)
+
     def start(self, members: Sequence[tuple[BestApproximation, int]], device: str) -> PackRun:
         """Start ``members`` (setting, seed) of this program together."""
         targets, seeds = [setting.target for setting, _ in members], [seed for _, seed in members]
-        fit = GridFit(self.method, self.grid, targets, seeds, device)
+        fit = GridFit(self.method, self.grid, targets, seeds, device, projection=self._projection())
 
         def evaluate(member: int, params: Tensor) -> Mapping[str, float]:
             setting, seed = members[member]

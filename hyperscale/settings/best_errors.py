@@ -11,6 +11,7 @@ from hyperscale.targets.exact import per_instance_infimum
 from hyperscale.targets.grids import grid
 from hyperscale.targets.target import Target
 from hyperscale.training.certificates import certify_sup_error
+from hyperscale.training.constraints import constraint_metrics
 from hyperscale.training.grid_fit import TrainingGrid
 from hyperscale.training.sup_norm import find_sup_error
 
@@ -43,7 +44,8 @@ def member_metrics(
     metrics |= infima(method, target, seed, where=where, grid_points=grid_points)
     seen = spectral_instances(method, dims).to(device)[None]
     spectral = method.spectral_complexities(dims, params, seen)
-    return metrics | {name: float(value) for name, value in spectral.items()}
+    complexity = spectral | constraint_metrics(method, dims, params)
+    return metrics | {name: float(value) for name, value in complexity.items()}
 
 
 def infimum_knots(method: Method, dims: Dims) -> dict[str, int]:

@@ -18,7 +18,7 @@ class Cost:
 
     ``flops`` counts multiply-adds twice, forward, backward and update. ``memory_bytes`` is what each trial of a pack
     adds to the peak, ``shared_bytes`` what a pack needs once (evaluation goes member by member). ``num_activations``
-    are the numbers that all steps' elementwise operations pass over.
+    are the numbers that all steps' elementwise operations pass over, ``evaluation_flops`` what a long evaluation takes.
     """
 
     flops: float
@@ -26,6 +26,7 @@ class Cost:
     memory_bytes: int
     shared_bytes: int = 0
     num_activations: float = 0.0
+    evaluation_flops: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +40,11 @@ class Outcome:
 
 
 class PackRun(Protocol):
-    """A pack of trials in progress. It can be advanced in slices, saved, and restored bit for bit on CPU."""
+    """A pack of trials in progress. It can be advanced in slices, saved, and restored bit for bit on CPU.
+
+    A run whose steps are not alike may have ``measure_step(slice_s, synchronize)``, for probes: the seconds of a step
+    on average over the whole run, found by about a slice of every part.
+    """
 
     num_steps: int
     step: int

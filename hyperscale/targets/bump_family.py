@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hyperscale.errors import StudyError, check_choice, check_integer
 from hyperscale.seeding import random_signs, stream_keys
-from hyperscale.targets.bumps import bump_peaks, evaluate_bumps, grid_norm
+from hyperscale.targets.bumps import bump_peaks, bump_slopes, evaluate_bumps, grid_norm
 from hyperscale.targets.sign_search import MAX_SEARCHED_CELLS, search_signs
 from hyperscale.targets.target import PreparedTarget, Target
 
@@ -130,3 +130,6 @@ class _GridBumps:
         coordinates = [*(x[..., d] for d in range(x.shape[-1]))]
         coordinates += [conditioning[..., None, d] for d in range(conditioning.shape[-1])]
         return evaluate_bumps(self.table, coordinates, self.cells, self.power).unsqueeze(-1)
+
+    def slope_intervals(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        return bump_slopes(self.table, lower, upper, self.cells, self.power)

@@ -103,6 +103,16 @@ class _Tilted:
         bent = x.square() if self.profile == "square" else torch.exp(x)
         return self.scale * (bent + x * conditioning.mean(dim=-1)[..., None, None])
 
+    def slope_intervals(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        return self._slopes(lower), self._slopes(upper)
+
+    def _slopes(self, point: Tensor) -> Tensor:
+        """Return the derivatives at points of (x, I), [points, m]: each of them rises with every coordinate."""
+        x, conditioning = point[:, :1], point[:, 1:]
+        steep = 2 * x if self.profile == "square" else torch.exp(x)
+        along_x = steep + conditioning.mean(dim=1, keepdim=True)
+        return self.scale * torch.cat([along_x, (x / conditioning.shape[1]).expand_as(conditioning)], dim=1)
+
 
 @functools.lru_cache(maxsize=1024)
 def _exponential_infimum(num_knots: int) -> float:

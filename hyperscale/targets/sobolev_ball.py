@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hyperscale.errors import StudyError, check_integer
 from hyperscale.seeding import random_signs, stream_keys
-from hyperscale.targets.bumps import bump_peaks, evaluate_bumps
+from hyperscale.targets.bumps import bump_peaks, bump_slopes, evaluate_bumps
 from hyperscale.targets.target import PreparedTarget, Target
 
 _MAX_CELLS = 2**22
@@ -135,3 +135,12 @@ class LevelBumps:
         for level, table in enumerate(self.tables, start=1):
             total += evaluate_bumps(table, coordinates, 2**level, self.power)
         return total.unsqueeze(-1)
+
+    def slope_intervals(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the first stream's derivatives lie between over boxes of (x, I), [boxes, m] both."""
+        low, high = torch.zeros_like(lower), torch.zeros_like(upper)
+        for level, table in enumerate(self.tables, start=1):
+            least, most = bump_slopes(table, lower, upper, 2**level, self.power)
+            low += least
+            high += most
+        return low, high

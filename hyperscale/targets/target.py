@@ -20,6 +20,8 @@ class PreparedTarget(Protocol):
         """Return y(x, I), [streams, instances, points, 1].
 
         ``x`` [streams, instances, points, x_dim], ``conditioning`` [streams, instances, conditioning_dim].
+        A prepared target may also have ``slope_intervals(lower, upper)``: what every derivative of its first stream's
+        y lies between over boxes of (x, I), two tensors [boxes, m] for corners [boxes, m], before rounding.
         """
 
 

@@ -19,6 +19,8 @@ _CHUNK_NUMBERS = 2**22
 _ROUND = 8192
 _TARGET_SLACK = 1e-12
 
+SlopeIntervals = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
 
 def certify_sup_error(  # noqa: PLR0913
     method: Method,
@@ -37,7 +39,8 @@ def certify_sup_error(  # noqa: PLR0913
     Over a box with centre c and half widths w, abs(h - y) <= abs(h - y)(c) + sum_d w_d sup abs(d(h - y)/du_d), with
     slopes of h from interval arithmetic (`enclosures`) and of y from ``target.slope_bounds()`` (one number per
     coordinate, x first) or, tighter, ``local_slope_bounds(lower, upper)`` (absolute values, [cells, m]) or
-    ``slope_intervals(lower, upper)`` (signed, two tensors [cells, m]: then slopes of h and y may cancel). Boxes
+    ``slope_intervals(lower, upper)`` of it or of it prepared (signed, two tensors [cells, m]: then slopes of h and y
+    may cancel). Boxes
     whose bound is at most (1 + ``tolerance``) times the largest error known are done, the worst others are halved
     until none is left or ``max_cells`` boxes have been bounded; the largest bound left is returned, certified either
     way. Infinite where nothing can be said: more than three dimensions, a target without slope bounds, a method or
@@ -50,9 +53,9 @@ def certify_sup_error(  # noqa: PLR0913
     num_dims = dims.x_dim + dims.conditioning_dim
     if num_dims > MAX_DIMS or not can_enclose(method) or not bool(params.isfinite().all()):
         return math.inf
-    if getattr(target, "slope_bounds", lambda: None)() is None and not hasattr(target, "slope_intervals"):
-        return math.inf
     prepared = target.prepare([target], [seed], str(params.device))
+    if target.slope_bounds() is None and _slope_intervals(target, prepared) is None:
+        return math.inf
     if isinstance(method, PerInstance):
         networks = best_attempts(method, dims, params, prepared) if attempts is None else attempts
     else:
@@ -70,6 +73,9 @@ class _Search:
     def __init__(self, method: Method, dims: Dims, params: Tensor, target: Target, prepared: PreparedTarget) -> None:
         self.method, self.dims, self.params = method, dims, params
         self.target, self.prepared = target, prepared
+        self.slope_intervals = _slope_intervals(target, prepared)
+        # Terms of a slope that cancel have been rounded at their own size, which the bound over the cube adds up.
+        self.slope_slack = _TARGET_SLACK * max(target.slope_bounds() or (1.0,))
         self.chunk = max(16, _CHUNK_NUMBERS // num_numbers(method, dims))
         fixed = method.instances(dims).to(params) if isinstance(method, PerInstance) else None
         self.instances = fixed
@@ -124,14 +130,15 @@ class _Search:
         """Return bounds of abs(d(h - y)/du_d) and of abs(dy/du_d), [cells, k], from h's slopes."""
         count = low.shape[1]
         ends = self._completed(boxes.lower, boxes), self._completed(boxes.upper, boxes)
-        if hasattr(self.target, "slope_intervals"):
-            least, most = (part[:, :count] for part in self.target.slope_intervals(*ends))
-            size = torch.maximum(-least, most)
-            return torch.maximum(high - least, most - low) + _TARGET_SLACK * size, size
+        if self.slope_intervals is not None:
+            least, most = (part[:, :count] for part in self.slope_intervals(*ends))
+            size = torch.maximum(-least, most) * (1 + _TARGET_SLACK) + self.slope_slack
+            return torch.maximum(high - least, most - low) + _TARGET_SLACK * size + self.slope_slack, size
         local: Callable[[Tensor, Tensor], Tensor | None] = getattr(self.target, "local_slope_bounds", lambda *_: None)
         given = local(*ends)
         if given is None:
-            everywhere: tuple[float, ...] = getattr(self.target, "slope_bounds")()  # noqa: B009
+            everywhere = self.target.slope_bounds()
+            assert everywhere is not None
             given = torch.tensor(everywhere, dtype=low.dtype, device=low.device).expand(len(low), -1)
         size = given[:, :count] * (1 + _TARGET_SLACK)
         return torch.maximum(-low, high) + size, size
@@ -141,6 +148,12 @@ class _Search:
         if self.instances is None:
             return points
         return torch.cat([points, self.instances[boxes.network]], dim=1)
+
+
+def _slope_intervals(target: Target, prepared: PreparedTarget) -> SlopeIntervals | None:
+    """Return the signed slopes that the target offers, prepared or not, or None."""
+    own: SlopeIntervals | None = getattr(target, "slope_intervals", None)
+    return getattr(prepared, "slope_intervals", own)
 
 
 def _together(first: Boxes, second: Boxes) -> Boxes:

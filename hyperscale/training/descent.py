@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,8 @@ from hyperscale.training.stages import Stage, StageRun
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Descent(Stage):
     """``steps`` steps of ``optimizer`` on the mean squared error over the whole grid."""
+
+    keeps_constraints: ClassVar[bool] = True
 
     optimizer: Optimizer = field(default_factory=lambda: Adam(lr=1e-3))
     steps: int = 2000

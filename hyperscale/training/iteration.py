@@ -85,6 +85,16 @@ class IteratedRun(ABC):
         return self.is_done
 
     @property
+    def num_steps(self) -> int:
+        """How many iterations there are at most, in all phases."""
+        return self.limit * self.num_phases
+
+    @property
+    def steps_taken(self) -> int:
+        """How many of them are over: those taken, and those that an early end of a phase has saved."""
+        return self.phase * self.limit + self.iteration
+
+    @property
     def is_done(self) -> bool:
         """Whether there is nothing left to do."""
         return self.phase >= self.num_phases

@@ -44,9 +44,14 @@ class KnotBalance(Stage):
         """Start where the parameters are."""
         return _Balance(fit, self.rounds)
 
+    @property
+    def num_steps(self) -> int:
+        """The rounds."""
+        return self.rounds
+
     def flops(self, method: Method, dims: Dims, where: TrainingGrid) -> float:
         """Return about what the rounds take; a program of k knots by about 20 k^2 k operations."""
-        programs = 20.0 * num_knots(method) ** 3 * where.num_instances(method, dims)
+        programs = (costs.PROGRAM_FLOPS / 2 + 20.0 * num_knots(method) ** 3) * where.num_instances(method, dims)
         return self.rounds * (costs.iteration_flops(method, dims, where) + programs)
 
     def memory_bytes(self, method: Method, dims: Dims, where: TrainingGrid) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -35,8 +35,10 @@ class Knots(Stage):
     Where g sees one x alone: ``equispaced`` knots in (-1, 1), each moved by the member's seed within ``jitter`` / 2 of
     the spacing to either side, or ``greedy``: knots and values of the best continuous piecewise-linear approximation
     of the slice on the grid. Networks of several inputs start from ridges with random directions and evenly spread
-    offsets, an embedding's table from the identity.
+    offsets, an embedding's table from the identity. Under constraints what is placed is taken back within them.
     """
+
+    keeps_constraints: ClassVar[bool] = True
 
     placement: Placement = "equispaced"
     jitter: float = 0.25
@@ -103,6 +105,8 @@ class _Placed:
         """Place the kinks and solve for the last layer."""
         if not self.done:
             self._place()
+            if self.fit.projection is not None:
+                self.fit.params.copy_(self.fit.project(self.fit.params))
             self.done = True
         return True
 

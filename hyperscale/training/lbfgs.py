@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -35,6 +35,8 @@ class LBFGS(Stage):
     Each of `PerInstance`'s networks is minimised by itself. A network ends after ``iterations``, after
     ``num_steps`` evaluations, or where its loss no longer falls.
     """
+
+    keeps_constraints: ClassVar[bool] = True
 
     iterations: int = 200
     history: int = 20

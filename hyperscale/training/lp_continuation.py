@@ -48,6 +48,11 @@ class LpContinuation(Stage):
             return LpSplines(fit, self)
         return DenseLp(fit, self.powers, self.iterations)
 
+    @property
+    def num_steps(self) -> int:
+        """The iterations of all powers."""
+        return len(self.powers) * self.iterations
+
     def flops(self, method: Method, dims: Dims, where: TrainingGrid) -> float:
         """Return about what all iterations of all powers take."""
         return len(self.powers) * self.iterations * costs.iteration_flops(method, dims, where)

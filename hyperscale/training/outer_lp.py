@@ -38,11 +38,12 @@ class OuterLP(Stage):
         return _OuterSplines(fit) if is_spline(fit.method, fit.dims) else DenseOuterLp(fit)
 
     def flops(self, method: Method, dims: Dims, where: TrainingGrid) -> float:
-        """Return about what the programs take: some 20 units^3 each."""
+        """Return about what the programs take: some 20 units^3 each, and what does not depend on them."""
         programs = (
             where.num_instances(method, dims) if isinstance(method, Hypernetwork) or is_spline(method, dims) else 1
         )
-        return costs.iteration_flops(method, dims, where) + 20.0 * programs * method.primary_widths[-1] ** 3
+        each = costs.PROGRAM_FLOPS + 20.0 * method.primary_widths[-1] ** 3
+        return costs.iteration_flops(method, dims, where) + programs * each
 
     def memory_bytes(self, method: Method, dims: Dims, where: TrainingGrid) -> int:
         """Return the bytes of the designs."""

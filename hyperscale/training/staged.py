@@ -73,9 +73,34 @@ class StagedRun:
         taken, left = 0, 0
         if self._run is not None:
             taken = int(getattr(self._run, "steps_taken", self._slices))
-            left = max(self.stages[self._stage].num_steps - taken, 1)
+            left = max(self._steps_of(self._run) - taken, 1)
         self.step = self._steps_before + taken
         self.num_steps = self.step + left + sum(stage.num_steps for stage in self.stages[self._stage + 1 :])
+
+    def _steps_of(self, run: StageRun) -> int:
+        """Return how many steps the present stage's run takes at most; some know only when they have the data."""
+        return int(getattr(run, "num_steps", self.stages[self._stage].num_steps))
+
+    def measure_step(self, slice_s: float, synchronize: Callable[[], None]) -> float:
+        """Return the seconds of a step of the chain, on average: every stage begins, and works for a slice.
+
+        Stages differ by orders of magnitude, so a few steps of the first say nothing. The run is spent afterwards.
+        """
+        total = 0.0
+        for number, stage in enumerate(self.stages):
+            self._stage = number
+            begun = time.perf_counter()
+            run = stage.start(self.fit)
+            synchronize()
+            started, slices, has_ended = time.perf_counter(), 0, False
+            while not has_ended and time.perf_counter() - started < slice_s:
+                has_ended = run.advance(time.monotonic() + slice_s if hasattr(run, "steps_taken") else 0.0)
+                synchronize()
+                slices += 1
+            seconds = time.perf_counter() - started
+            taken = max(int(getattr(run, "steps_taken", slices)), 1)
+            total += started - begun + seconds * (1.0 if has_ended else max(self._steps_of(run) / taken, 1.0))
+        return total / self._starts[-1]
 
     def _end_stage(self, run: StageRun) -> None:
         """Look at what every member came to, and keep it where it is the best so far."""

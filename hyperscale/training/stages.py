@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
@@ -18,9 +18,10 @@ class StageRun(Protocol):
     """A stage at work on the ``params`` of a `GridFit`. It can be advanced in slices, saved, and restored bit for bit.
 
     Row i of the parameters depends on member i alone, whatever other members there are. Beyond what follows a run may
-    have ``steps_taken``, of its stage's ``num_steps``, and ``curve()``, the steps at which it looked at its members and
-    their mean squared errors there [looks, members], NaN where a member had ended. A run that does not count is given
-    deadlines that have passed, and every slice is a step: so it must do a little work each time, no more.
+    have ``steps_taken``, of its own ``num_steps`` if it has these, else its stage's, and ``curve()``, the steps at
+    which it looked at its members and their mean squared errors there [looks, members], NaN where a member had ended. A
+    run that does not count is given deadlines that have passed, and every slice is a step: so it must do a little work
+    each time, no more.
     """
 
     def advance(self, deadline: float) -> bool:
@@ -39,6 +40,9 @@ class StageRun(Protocol):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stage(ABC):
     """One optimiser of a chain. Its fields are part of the setting's identity; a subclass is one new file."""
+
+    keeps_constraints: ClassVar[bool] = False
+    """Whether the run calls `GridFit.project` on whatever it leaves in the fit's parameters."""
 
     @abstractmethod
     def start(self, fit: GridFit) -> StageRun:

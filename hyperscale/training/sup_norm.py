@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from hyperscale.methods.hypernetwork import Hypernetwork
 from hyperscale.methods.method import Dims, Method
 from hyperscale.methods.per_instance import PerInstance
-from hyperscale.networks.activations import activation_function
-from hyperscale.networks.mlp import evaluate
+from hyperscale.networks.activations import Activation, activate_, activation_function
+from hyperscale.networks.encoders import HatEncoder
+from hyperscale.networks.mlp import Layer, evaluate
 from hyperscale.targets.grids import grid
 from hyperscale.targets.target import PreparedTarget
 from hyperscale.training.peaks import PeakCells
 
-_CHUNK_NUMBERS = 2**21
+_CHUNK_NUMBERS = 2**18  # pairs (x, I), and hidden values, held at a time: what a core's cache takes
+_BLOCK_NUMBERS = 2**21  # generated weights held at a time
 _CHOICE_POINTS = 4096
 
 
@@ -101,9 +105,8 @@ def best_attempts(
     search = _Search(method, dims, params.double(), target, points, method.instances(dims))
     with torch.no_grad():
         largest = torch.zeros(count, dtype=torch.float64, device=params.device)
-        for rows, x in search.slabs():
-            errors = search.error(x, search.instances[rows], search.networks[rows])[0].abs().amax(dim=1)
-            largest[rows] = torch.maximum(largest[rows], errors)
+        for rows, error, _ in search.slabs():
+            largest[rows] = torch.maximum(largest[rows], error.abs().amax(dim=1))
     attempts = largest.nan_to_num(nan=math.inf, posinf=math.inf).unflatten(0, (-1, method.restarts))
     return attempts.argmin(dim=1) + method.restarts * torch.arange(len(attempts), device=params.device)
 
@@ -131,23 +134,62 @@ class _Search:
 
     def error(self, x: Tensor, conditioning: Tensor, network: Tensor) -> tuple[Tensor, Tensor]:
         """Return h - y and y, [instances, points], for x [instances, points, x_dim] and each instance's network."""
-        y = self.target.evaluate(x[None], conditioning[None])[0, ..., 0]
-        if isinstance(self.method, PerInstance):
-            shape = self.method.primary_shape(self.dims)
-            theta = self.params.reshape(-1, shape.num_params)[network]
-            h = evaluate(shape.split(theta), x, activation_function(self.method.activation))[..., 0]
-        else:
-            h = self.method.evaluate(self.dims, self.params, x[None], conditioning[None])[0, ..., 0]
-        return h - y, y
+        return self.difference(x, conditioning, self.weights(conditioning, network))
 
-    def slabs(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield networks (or instances) and their points x, [rows, points, x_dim], in the order of the flat grid."""
+    def weights(self, conditioning: Tensor, network: Tensor) -> Tensor | None:
+        """Return the primary networks' parameters, [instances, N_g], where every I has its own."""
+        method = self.method
+        if isinstance(method, PerInstance):
+            return self.params.reshape(-1, method.num_params_primary(self.dims))[network]
+        if not isinstance(method, Hypernetwork):
+            return None
+        if not isinstance(method.encoder, HatEncoder):
+            return method.generate(self.dims, self.params, conditioning[None])[0]
+        (weight, bias), *rest = method.f_shape(self.dims).split(self.params[0])
+        hidden = interpolate_rows(weight, method.encoder.knots, conditioning)
+        hidden = hidden if bias is None else hidden + bias
+        activation = activation_function(method.activation)
+        return evaluate(rest, activation(hidden), activation) if rest else hidden
+
+    def difference(self, x: Tensor, conditioning: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return `error`'s h - y and y, given the instances' `weights`."""
+        y = self.target.evaluate(x[None], conditioning[None])[0, ..., 0]
+        if torch.is_grad_enabled():
+            return self._respond(x, conditioning, weights) - y, y
+        error = torch.empty_like(y)
         width = max(8, max(self.method.primary_widths, default=1))
-        size = max(1, _CHUNK_NUMBERS // (len(self.x_grid) * width))
+        size = max(1, _CHUNK_NUMBERS // (x.shape[1] * width))
         length = max(1, _CHUNK_NUMBERS // width)
-        for rows in self.networks.split(size):
-            for x in self.x_grid.split(length):
-                yield rows, x.expand(len(rows), -1, -1)
+        for row in range(0, len(x), size):
+            rows = slice(row, row + size)
+            own = None if weights is None else weights[rows]
+            for point in range(0, x.shape[1], length):
+                points = slice(point, point + length)
+                error[rows, points] = self._respond(x[rows, points], conditioning[rows], own)
+        return error.sub_(y), y
+
+    def _respond(self, x: Tensor, conditioning: Tensor, weights: Tensor | None) -> Tensor:
+        """Return h, [instances, points]."""
+        if weights is None:
+            return self.method.evaluate(self.dims, self.params, x[None], conditioning[None])[0, ..., 0]
+        assert isinstance(self.method, Hypernetwork | PerInstance)
+        layers = self.method.primary_shape(self.dims).split(weights)
+        if torch.is_grad_enabled():
+            return evaluate(layers, x, activation_function(self.method.activation))[..., 0]
+        return _evaluate_in_place(layers, x, self.method.activation)
+
+    def slabs(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield rows of I, h - y and y, [rows, points], slab by slab in the order of the flat grid.
+
+        Weights of the primary network are made once for a block of I, whatever the number of slabs.
+        """
+        size = max(1, _CHUNK_NUMBERS // len(self.x_grid))
+        size = min(size, max(1, _BLOCK_NUMBERS // self.method.num_params_primary(self.dims)))
+        for networks in self.networks.split(size):
+            weights = self.weights(self.instances[networks], networks)
+            for x in self.x_grid.split(_CHUNK_NUMBERS):
+                x = x.expand(len(networks), -1, -1)
+                yield networks, *self.difference(x, self.instances[networks], weights)
 
     def scan(self) -> PeakCells:
         """Go through the grid: cell maxima of abs(h - y), and sums of squares."""
@@ -156,8 +198,7 @@ class _Search:
         sizes = outer + (self.grid_points,) * self.dims.x_dim
         cells = PeakCells(sizes, 1 if self.is_fixed else 0, self.params.device)
         start = 0
-        for rows, x in self.slabs():
-            error, y = self.error(x, self.instances[rows], rows)
+        for _, error, y in self.slabs():
             error = error.nan_to_num(nan=math.inf, posinf=math.inf, neginf=-math.inf).abs().flatten()
             cells.add(error, start)
             start += len(error)
@@ -215,6 +256,42 @@ class _Search:
             length = torch.where(better, length, length / 2)
         reached = conditioning if self.is_fixed else u[:, x_dim:]
         return u[:, :x_dim], reached, value
+
+
+def interpolate_rows(table: Tensor, knots: int, conditioning: Tensor) -> Tensor:
+    """Return the table's rows [knots ** d, n] interpolated multilinearly at I [instances, d]: [instances, n].
+
+    It is a linear layer on `HatEncoder`'s features, by the 2^d rows whose hats are not 0 instead of all.
+    """
+    position = (conditioning + 1) * ((knots - 1) / 2)
+    cell = position.detach().floor().clamp(0, knots - 2)
+    local = position - cell
+    total: Tensor | None = None
+    for corner in itertools.product((0, 1), repeat=conditioning.shape[1]):
+        row = torch.zeros(len(cell), dtype=torch.int64, device=cell.device)
+        hat = torch.ones_like(local[:, 0])
+        for axis, step in enumerate(corner):
+            row = row * knots + cell[:, axis].long() + step
+            hat = hat * (local[:, axis] if step else 1 - local[:, axis])
+        part = hat[:, None] * table[row]
+        total = part if total is None else total + part
+    assert total is not None
+    return total
+
+
+def _evaluate_in_place(layers: Sequence[Layer], x: Tensor, activation: Activation) -> Tensor:
+    """Return the networks' values [rows, points] at x [rows, points, x_dim]; memory is what takes the time."""
+    hidden = x
+    for weight, bias in layers[:-1]:
+        # One input is spread by hand, at a fraction of a matrix product's cost.
+        if weight.shape[-2] > 1:
+            hidden = torch.bmm(hidden, weight) if bias is None else torch.baddbmm(bias.unsqueeze(1), hidden, weight)
+        else:
+            hidden = hidden * weight if bias is None else torch.addcmul(bias.unsqueeze(1), hidden, weight)
+        hidden = activate_(hidden, activation)
+    weight, bias = layers[-1]
+    values = torch.bmm(hidden, weight)[..., 0]
+    return values if bias is None else values.add_(bias)
 
 
 def _unit(vector: Tensor) -> Tensor:

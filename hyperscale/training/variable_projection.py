@@ -44,6 +44,11 @@ class VarPro(Stage):
             return VarProSplines(fit, self.iterations)
         return DenseVarPro(fit, self.iterations)
 
+    @property
+    def num_steps(self) -> int:
+        """The iterations."""
+        return self.iterations
+
     def flops(self, method: Method, dims: Dims, where: TrainingGrid) -> float:
         """Return about what all iterations take."""
         return self.iterations * costs.iteration_flops(method, dims, where)
