@@ -19,7 +19,8 @@ from hyperscale.networks.encoders import HatEncoder
 from hyperscale.training import splines
 from hyperscale.training.grid_fit import GridFit
 from hyperscale.training.iteration import IteratedRun
-from hyperscale.training.spline_meshes import Mesh, Parts, fit_values, half_squares, linearise, mesh_of
+from hyperscale.training.spline_meshes import Mesh, fit_values, mesh_of
+from hyperscale.training.spline_moments import MomentMesh, Samples
 from hyperscale.training.spline_networks import first_layer_knots, network, num_knots
 from hyperscale.training.splines import Array, Index, Linearised, as_array
 
@@ -146,28 +147,27 @@ class SharedVarPro(SharedRun):
         self.left, self.back = range_of(fits.hats)
         projected = fits.y if self.left is None else np.stack([self.left.T @ one for one in fits.y])
         SharedRun.__init__(self, fit, fits, projected, limit)
-        everyone = np.arange(fit.num_members)
-        self.arrays["objective"] = self.objective(self.mesh(self.arrays["knots"], everyone), self.arrays["values"])
+        self.samples = Samples(self.fits.x, self.y)
+        mesh = self.moments(self.arrays["knots"], np.arange(fit.num_members))
+        self.arrays["objective"] = self.per_member(mesh.residuals(self.arrays["values"]).objective)
         self.begin(squares(fits.residual()))
 
-    def objective(self, mesh: Mesh, values: Array) -> Array:
-        """Return half the mean square over x, summed over outputs, [members]."""
-        return self.per_member(mesh.mean(half_squares(mesh.residual(values))))
+    def moments(self, knots: Array, members: Index) -> MomentMesh:
+        """Return the mesh of the members' outputs for least squares, ``knots`` [members, k] repeated for each."""
+        return self.samples.mesh(np.repeat(knots, self.num_outputs, axis=0), self.outputs(members))
 
     def step(self) -> None:
         """Move the knots of every member at work."""
         at = np.flatnonzero(self.damping.active)
         outputs = self.outputs(at)
         knots, values = self.arrays["knots"][at], self.arrays["values"][outputs]
-        mesh = self.mesh(knots, at)
-        residual = mesh.residual(values)
-        ones = Parts(grid=np.ones_like(residual.grid), knots=np.ones_like(residual.knots))
-        system = linearise(mesh, values, residual, ones, 2.0)
+        mesh = self.moments(knots, at)
+        system = mesh.linearise(values, mesh.residuals(values))
         change, move = self.solve(system, self.damping.damping[at], np.zeros(len(at)))
         new_knots = splines.moved_knots(knots, move)
-        new_mesh = self.mesh(new_knots, at)
-        new_values = fit_values(new_mesh, values + change)
-        objective = self.objective(new_mesh, new_values)
+        new_mesh = self.moments(new_knots, at)
+        new_values = new_mesh.fit_values(values + change)
+        objective = self.per_member(new_mesh.residuals(new_values).objective)
         accept = self.damping.update(at, self.arrays["objective"][at], objective)
         self.arrays["knots"][at[accept]], self.arrays["objective"][at[accept]] = new_knots[accept], objective[accept]
         each = np.repeat(accept, self.num_outputs)

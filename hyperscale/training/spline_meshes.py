@@ -27,6 +27,8 @@ from hyperscale.training.splines import (
     tridiagonal,
 )
 
+Moments = tuple[Array, Array, Array]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parts:
@@ -123,33 +125,58 @@ def fit_values(mesh: Mesh, start: Array | None = None) -> Array:
 def linearise(mesh: Mesh, values: Array, residual: Parts, factor: Parts, power: float) -> Linearised:
     """Return the Gauss-Newton system of mean abs(r)^power / power, given ``factor`` = abs(r)^(power - 2)."""
     slopes = np.diff(values, axis=1) / np.diff(mesh.nodes, axis=1)
-    mean_slope, half_jump = 0.5 * (slopes[:, 1:] + slopes[:, :-1]), 0.5 * np.diff(slopes, axis=1)
-    zeros = np.zeros((len(values), 1))
-    before = np.concatenate((half_jump, zeros), axis=1)  # of a cell's right node, seen from its left
-    after = np.concatenate((zeros, -half_jump), axis=1)  # of a cell's left node, seen from its right
     weights = factor.grid * mesh.weights.grid
-    at_left, across, at_right = gram(mesh.cells, weights)
     pulled, place = residual.grid * weights, mesh.cells.place
-    to_left, to_right = mesh.cells.sums(pulled * (1 - place)), mesh.cells.sums(pulled * place)
-    ones = np.ones_like(before)
-    left, right = np.stack((ones, after), axis=-1), np.stack((ones, before), axis=-1)
-    shape = (*mesh.nodes.shape, 2, 2)
-    diagonal, off, gradient = np.zeros(shape), np.zeros(shape), np.zeros(shape[:-1])
-    diagonal[:, :-1] += at_left[..., None, None] * left[..., :, None] * left[..., None, :]
-    diagonal[:, 1:] += at_right[..., None, None] * right[..., :, None] * right[..., None, :]
-    off[:, :-1] = across[..., None, None] * left[..., :, None] * right[..., None, :]
-    gradient[:, :-1] += to_left[..., None] * left
-    gradient[:, 1:] += to_right[..., None] * right
-    # at a knot d(y(t) - v) = (y' - mean slope) dt - dv, in the shifted unknowns
-    own = np.stack((np.ones_like(mean_slope), mean_slope - mesh.slope), axis=-1)
-    at_knots = factor.knots * mesh.weights.knots
-    diagonal[:, 1:-1] += at_knots[..., None, None] * own[..., :, None] * own[..., None, :]
-    gradient[:, 1:-1] += (at_knots * residual.knots)[..., None] * own
+    to_right = mesh.cells.sums(pulled * place)
+    to_left = mesh.cells.sums(pulled * (1 - place))
     terms = Parts(
         grid=factor.grid * residual.grid * residual.grid / power,
         knots=factor.knots * residual.knots * residual.knots / power,
     )
-    gradient[:, 1:-1, 1] -= mesh.drift(terms)
+    at_knots = (factor.knots * mesh.weights.knots, residual.knots, mesh.slope)
+    return assemble_system(slopes, gram(mesh.cells, weights), (to_left, to_right), at_knots, mesh.drift(terms))
+
+
+def assemble_system(
+    slopes: Array, moments: Moments, pulls: tuple[Array, Array], at_knots: Moments, drift: Array
+) -> Linearised:
+    """Return the system in values and knots of splines with ``slopes`` [problems, cells].
+
+    ``moments`` are the weighted sums of (1-u)^2, (1-u) u and u^2 per cell, ``pulls`` those of r (1-u) and r u;
+    ``at_knots`` are weights, residuals and y' there; ``drift`` is the objective's derivative by the moving weights.
+    """
+    at_left, across, at_right = moments
+    to_left, to_right = pulls
+    knot_weights, knot_residuals, slope = at_knots
+    mean_slope, half_jump = 0.5 * (slopes[:, 1:] + slopes[:, :-1]), 0.5 * np.diff(slopes, axis=1)
+    num, cells = slopes.shape
+    before, after = np.zeros((num, cells)), np.zeros((num, cells))
+    before[:, :-1] = half_jump  # of a cell's right node, seen from its left
+    after[:, 1:] = -half_jump  # of a cell's left node, seen from its right
+    shape = (num, cells + 1, 2, 2)
+    diagonal, off, gradient = np.zeros(shape), np.zeros(shape), np.zeros(shape[:-1])
+    diagonal[:, :-1, 0, 0] = at_left
+    diagonal[:, 1:, 0, 0] += at_right
+    diagonal[:, :-1, 0, 1] = at_left * after
+    diagonal[:, 1:, 0, 1] += at_right * before
+    diagonal[:, :-1, 1, 1] = at_left * after * after
+    diagonal[:, 1:, 1, 1] += at_right * before * before
+    off[:, :-1, 0, 0] = across
+    off[:, :-1, 0, 1] = across * before
+    off[:, :-1, 1, 0] = across * after
+    off[:, :-1, 1, 1] = across * after * before
+    gradient[:, :-1, 0] = to_left
+    gradient[:, 1:, 0] += to_right
+    gradient[:, :-1, 1] = to_left * after
+    gradient[:, 1:, 1] += to_right * before
+    # at a knot d(y(t) - v) = (y' - mean slope) dt - dv, in the shifted unknowns
+    own, pulled = mean_slope - slope, knot_weights * knot_residuals
+    diagonal[:, 1:-1, 0, 0] += knot_weights
+    diagonal[:, 1:-1, 0, 1] += knot_weights * own
+    diagonal[:, 1:-1, 1, 1] += knot_weights * own * own
+    diagonal[..., 1, 0] = diagonal[..., 0, 1]
+    gradient[:, 1:-1, 0] += pulled
+    gradient[:, 1:-1, 1] += pulled * own - drift
     return Linearised(diagonal=diagonal, off=off, gradient=gradient, mean_slope=mean_slope)
 
 

@@ -156,6 +156,12 @@ class Linearised:
             mean_slope=self.mean_slope[problems],
         )
 
+    def put(self, problems: Index, chosen: NDArray[np.bool_], new: Linearised) -> None:
+        """Put the chosen ones of the ``new`` systems of ``problems`` in the place of the old."""
+        at = problems[chosen]
+        self.diagonal[at], self.off[at] = new.diagonal[chosen], new.off[chosen]
+        self.gradient[at], self.mean_slope[at] = new.gradient[chosen], new.mean_slope[chosen]
+
     def eliminate(self, damping: float) -> tuple[Array, Array]:
         """Return the Schur complements in the knots [problems, k, k] and their right sides [problems, k]."""
         problems, num_nodes = self.gradient.shape[:2]
@@ -199,16 +205,20 @@ class Linearised:
         return lower
 
 
-def interpolate_cubic(x: Array, y: Array, at: Array) -> tuple[Array, Array]:
+def interpolate_cubic(x: Array, y: Array, at: Array, problems: Index | None = None) -> tuple[Array, Array]:
     """Return y and y' at points ``at`` [problems, m] from ``y`` [problems, points] on the equispaced ``x`` [points].
 
-    Lagrange's cubic through the four nearest grid points (fewer points: the parabola or the line through them).
+    With ``problems``, from those rows of ``y``. Lagrange's cubic through the four nearest grid points (fewer points:
+    the parabola or the line through them).
     """
     order = min(4, len(x))
     spacing = (x[-1] - x[0]) / (len(x) - 1)
     place = (at - x[0]) / spacing
     first = np.clip(np.floor(place).astype(np.int64) - (order // 2 - 1), 0, len(x) - order)
     offset = place - first
+    rows = np.arange(len(at)) if problems is None else problems
+    first += y.shape[1] * rows[:, None]
+    flat = y.ravel()
     value, slope = np.zeros_like(at), np.zeros_like(at)
     for i in range(order):
         others = [j for j in range(order) if j != i]
@@ -217,7 +227,7 @@ def interpolate_cubic(x: Array, y: Array, at: Array) -> tuple[Array, Array]:
         for j in others:
             derivative = derivative * (offset - j) + factor
             factor = factor * (offset - j)
-        column = np.take_along_axis(y, first + i, axis=1) / denominator
+        column = flat[first + i] / denominator
         value += column * factor
         slope += column * derivative
     return value, slope / spacing

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +16,10 @@ from hyperscale.training.dense_runs import DenseVarPro
 from hyperscale.training.grid_fit import GridFit, TrainingGrid
 from hyperscale.training.shared_splines import SharedVarPro
 from hyperscale.training.spline_fits import SplineRun
-from hyperscale.training.spline_meshes import Mesh, Parts, fit_values, half_squares, linearise
+from hyperscale.training.spline_meshes import Mesh, Parts, half_squares
+from hyperscale.training.spline_moments import Samples
 from hyperscale.training.spline_networks import is_spline
-from hyperscale.training.splines import Array
+from hyperscale.training.splines import Array, Linearised
 from hyperscale.training.stages import Stage, StageRun
 
 
@@ -63,7 +66,15 @@ class VarPro(Stage):
 
 
 class VarProSplines(SplineRun):
-    """Variable projection on knots: values are always the least-squares ones."""
+    """Variable projection on knots: values are always the least-squares ones.
+
+    The system at an accepted step is kept for the next one, so every iteration looks at one set of knots.
+    """
+
+    def __init__(self, fit: GridFit, limit: int) -> None:
+        SplineRun.__init__(self, fit, limit)
+        self.samples = Samples(self.fits.x, self.fits.y)
+        self.system = self._linearise()
 
     def measure(self, mesh: Mesh, residual: Parts) -> Array:
         """Return half the mean square."""
@@ -73,14 +84,21 @@ class VarProSplines(SplineRun):
         """Move the knots of every problem at work."""
         at = np.flatnonzero(self.damping.active)
         knots, values = self.arrays["knots"][at], self.arrays["values"][at]
-        mesh = self.fits.mesh(knots, at)
-        residual = mesh.residual(values)
-        ones = Parts(grid=np.ones_like(residual.grid), knots=np.ones_like(residual.knots))
-        system = linearise(mesh, values, residual, ones, 2.0)
-        change, move = system.step(np.zeros(len(at)), self.damping.damping[at])
+        change, move = self.system.pick(at).step(np.zeros(len(at)), self.damping.damping[at])
         new_knots = splines.moved_knots(knots, move)
-        new_mesh = self.fits.mesh(new_knots, at)
-        new_values = fit_values(new_mesh, values + change)
-        objective = self.measure(new_mesh, new_mesh.residual(new_values))
-        accept = self.damping.update(at, self.arrays["objective"][at], objective)
-        self.take(at, accept, knots=new_knots, values=new_values, objective=objective)
+        mesh = self.samples.mesh(new_knots, at)
+        new_values = mesh.fit_values(values + change)
+        found = mesh.residuals(new_values)
+        accept = self.damping.update(at, self.arrays["objective"][at], found.objective)
+        self.take(at, accept, knots=new_knots, values=new_values, objective=found.objective)
+        self.system.put(at, accept, mesh.linearise(new_values, found))
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up a saved state; the systems follow from it."""
+        SplineRun.restore(self, state)
+        self.system = self._linearise()
+
+    def _linearise(self) -> Linearised:
+        """Return the systems of all problems where they stand."""
+        mesh = self.samples.mesh(self.arrays["knots"], np.arange(self.fits.num_problems))
+        return mesh.linearise(self.arrays["values"], mesh.residuals(self.arrays["values"]))
