@@ -14,6 +14,7 @@ from hyperscale.methods.per_instance import PerInstance
 from hyperscale.settings.best_errors import EVALUATION_NUMBERS, infimum_knots, member_metrics
 from hyperscale.settings.setting import Cost, PackRun, Scalar, Setting
 from hyperscale.targets.target import Target
+from hyperscale.training.added_neurons import MAX_PAIRS, check_shallow
 from hyperscale.training.descent import Descent
 from hyperscale.training.grid_fit import GridFit, TrainingGrid
 from hyperscale.training.grid_losses import num_features
@@ -32,12 +33,14 @@ class BestApproximation(Setting):
     Everything is float64. ``sup_error`` is the largest abs(h - y) found over [-1, 1]^m (a lower bound of the supremum
     of this fit's error), from the equispaced grid with ``grid_points`` per dimension on; ``rmse`` is the root of the
     mean square on that grid; ``zero_sup_error`` and ``zero_rmse`` are those of predicting 0. With ``certificate``
-    ``sup_error_bound`` is an upper bound of the supremum, where one can be given. For a primary network of one
-    hidden layer of w ReLU units on the line, under `PerInstance` and `Hypernetwork`, ``per_instance_infimum`` is the
-    largest over I of the exact error of the best piecewise linear function with w knots: no network of this width
-    errs less. ``per_instance_reached`` is that with w - 2 knots: some network of this width, fitted to y_I alone, errs
-    no more. Spectral complexities are recorded always. The curves are ``train_loss``, the mean squared error on the
-    training grid, and ``stage_sup_error``, the largest error on it at every stage's end.
+    ``sup_error_bound`` is an upper bound of the supremum, where one can be given. For a primary network of one hidden
+    layer of w ReLU units on the line, under `PerInstance` and `Hypernetwork`, ``per_instance_infimum`` is the largest
+    over I of the exact error of the best piecewise linear function with w knots: no network of this width errs less.
+    ``per_instance_reached`` is that with w - 2 knots: some network of this width, fitted to y_I alone, errs no more.
+    With ``one_more_neuron`` ``rmse_one_more`` is the rmse after every network of one hidden layer was given one neuron
+    more, all else kept (`training.added_neurons`). Spectral complexities are recorded always. The curves are
+    ``train_loss``, the mean squared error on the training grid, and ``stage_sup_error``, the largest error on it at
+    every stage's end.
     """
 
     method: Method
@@ -46,6 +49,7 @@ class BestApproximation(Setting):
     grid: TrainingGrid = field(default_factory=TrainingGrid)
     grid_points: int = 257
     certificate: bool = False
+    one_more_neuron: bool = False
 
     def __post_init__(self) -> None:
         """Check the parts and how they fit together."""
@@ -57,8 +61,9 @@ class BestApproximation(Setting):
                     f"{' such as Stages(LBFGS())' if kind is Stages else ''}."
                 )
         check_integer("BestApproximation.grid_points", self.grid_points, 2)
-        if not isinstance(self.certificate, bool):
-            raise StudyError(f"BestApproximation.certificate is {self.certificate!r}; allowed: True or False.")
+        for name in ("certificate", "one_more_neuron"):
+            if not isinstance(getattr(self, name), bool):
+                raise StudyError(f"BestApproximation.{name} is {getattr(self, name)!r}; allowed: True or False.")
         dims = self.target.dims
         if self.target.inputs != "uniform":
             raise StudyError(
@@ -72,6 +77,9 @@ class BestApproximation(Setting):
             )
         self._check_pairs("grid_points", self._num_evaluation_pairs, 24)
         self._check_pairs("grid", self.grid.num_pairs(self.method, dims), 22)
+        if self.one_more_neuron:
+            check_shallow(self.method)
+            self._check_pairs("grid_points", self._num_evaluation_pairs, MAX_PAIRS.bit_length() - 1)
         for stage in self.optimizer.stages:
             stage.check(self.method, dims)
 
@@ -120,12 +128,19 @@ class BestApproximation(Setting):
         spectral = _SPECTRAL[: 2 if self.method.columns().get("depth") else 1]
         bound = ("sup_error_bound",) if self.certificate else ()
         infima = tuple(infimum_knots(self.method, self.target.dims))
-        return ("sup_error", "rmse", "zero_sup_error", "zero_rmse", *bound, *infima, *spectral)
+        added = ("rmse_one_more",) if self.one_more_neuron else ()
+        return ("sup_error", "rmse", "zero_sup_error", "zero_rmse", *bound, *added, *infima, *spectral)
 
     def program(self) -> object:
         """Everything but the seed and the target's coefficients."""
         parts = [self.method, self.optimizer, self.grid]
-        return [self.target.program(), *(canonical(part) for part in parts), self.grid_points, self.certificate]
+        return [
+            self.target.program(),
+            *(canonical(part) for part in parts),
+            self.grid_points,
+            self.certificate,
+            self.one_more_neuron,
+        ]
 
     def cost(self) -> Cost:
         """Estimate one trial: the stages' arithmetic, the largest of their memories, targets and parameters."""
@@ -168,6 +183,7 @@ class BestApproximation(Setting):
                 where=setting.grid,
                 grid_points=setting.grid_points,
                 certificate=setting.certificate,
+                one_more_neuron=setting.one_more_neuron,
             )
 
         return StagedRun(fit, self.optimizer, evaluate)
