@@ -14,6 +14,7 @@ from hyperscale.methods.per_instance import PerInstance
 from hyperscale.settings.best_errors import EVALUATION_NUMBERS, infimum_knots, member_metrics
 from hyperscale.settings.setting import Cost, PackRun, Scalar, Setting
 from hyperscale.targets.target import Target
+from hyperscale.training.added_neurons import MAX_PAIRS, check_shallow
 from hyperscale.training.constraints import Constraints, constraint_metric_names
 from hyperscale.training.descent import Descent
 from hyperscale.training.grid_fit import GridFit, TrainingGrid
@@ -40,7 +41,9 @@ class BestApproximation(Setting):
     largest over I of the exact error of the best piecewise linear function with w knots: no network of this width
     errs less. ``per_instance_reached`` is that with w - 2 knots: some network of this width, fitted to y_I alone, errs
     no more. Spectral complexities, ``first_layer_norm`` and ``lipschitz_conditioning`` (what ``constraints`` bound) are
-    recorded always; with ``constraints`` every fit keeps them, and only stages that obey them are allowed. The curves
+    recorded always; with ``constraints`` every fit keeps them, and only stages that obey them are allowed. With
+    ``one_more_neuron`` ``rmse_one_more`` is the rmse after every network of one hidden layer was given one neuron
+    more, all else kept (`training.added_neurons`). The curves
     are ``train_loss``, the mean squared error on the training grid, and ``stage_sup_error``, the largest error on it
     at every stage's end.
     """
@@ -52,6 +55,7 @@ class BestApproximation(Setting):
     grid_points: int = 257
     certificate: bool = False
     constraints: Constraints | None = None
+    one_more_neuron: bool = False
 
     def __post_init__(self) -> None:
         """Check the parts and how they fit together."""
@@ -63,8 +67,9 @@ class BestApproximation(Setting):
                     f"{' such as Stages(LBFGS())' if kind is Stages else ''}."
                 )
         check_integer("BestApproximation.grid_points", self.grid_points, 2)
-        if not isinstance(self.certificate, bool):
-            raise StudyError(f"BestApproximation.certificate is {self.certificate!r}; allowed: True or False.")
+        for name in ("certificate", "one_more_neuron"):
+            if not isinstance(getattr(self, name), bool):
+                raise StudyError(f"BestApproximation.{name} is {getattr(self, name)!r}; allowed: True or False.")
         dims = self.target.dims
         if self.target.inputs != "uniform":
             raise StudyError(
@@ -78,6 +83,9 @@ class BestApproximation(Setting):
             )
         self._check_pairs("grid_points", self._num_evaluation_pairs, 24)
         self._check_pairs("grid", self.grid.num_pairs(self.method, dims), 22)
+        if self.one_more_neuron:
+            check_shallow(self.method)
+            self._check_pairs("grid_points", self._num_evaluation_pairs, MAX_PAIRS.bit_length() - 1)
         for stage in self.optimizer.stages:
             stage.check(self.method, dims)
         self._check_constraints()
@@ -145,12 +153,19 @@ class BestApproximation(Setting):
         bound = ("sup_error_bound",) if self.certificate else ()
         infima = tuple(infimum_knots(self.method, self.target.dims))
         bounded = constraint_metric_names(self.method)
-        return ("sup_error", "rmse", "zero_sup_error", "zero_rmse", *bound, *infima, *spectral, *bounded)
+        added = ("rmse_one_more",) if self.one_more_neuron else ()
+        return ("sup_error", "rmse", "zero_sup_error", "zero_rmse", *bound, *added, *infima, *spectral, *bounded)
 
     def program(self) -> object:
         """Everything but the seed and the target's coefficients."""
         parts = [self.method, self.optimizer, self.grid, self.constraints]
-        return [self.target.program(), *(canonical(part) for part in parts), self.grid_points, self.certificate]
+        return [
+            self.target.program(),
+            *(canonical(part) for part in parts),
+            self.grid_points,
+            self.certificate,
+            self.one_more_neuron,
+        ]
 
     def cost(self) -> Cost:
         """Estimate one trial: the stages' arithmetic, the largest of their memories, targets and parameters."""
@@ -205,6 +220,7 @@ class BestApproximation(Setting):
                 where=setting.grid,
                 grid_points=setting.grid_points,
                 certificate=setting.certificate,
+                one_more_neuron=setting.one_more_neuron,
             )
 
         return StagedRun(fit, self.optimizer, evaluate)

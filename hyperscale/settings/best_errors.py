@@ -10,6 +10,7 @@ from hyperscale.methods.per_instance import PerInstance
 from hyperscale.targets.exact import per_instance_infimum
 from hyperscale.targets.grids import grid
 from hyperscale.targets.target import Target
+from hyperscale.training.added_neurons import rmse_one_more
 from hyperscale.training.certificates import certify_sup_error
 from hyperscale.training.constraints import constraint_metrics
 from hyperscale.training.grid_fit import TrainingGrid
@@ -20,7 +21,7 @@ _MAX_INFIMUM_INSTANCES = 257
 _MIN_INFIMUM_POINTS = 1025
 
 
-def member_metrics(
+def member_metrics(  # noqa: PLR0913
     method: Method,
     target: Target,
     seed: int,
@@ -29,6 +30,7 @@ def member_metrics(
     where: TrainingGrid,
     grid_points: int,
     certificate: bool,
+    one_more_neuron: bool = False,
 ) -> dict[str, float]:
     """Return one member's metrics from its parameters, float64 [1, num_params]; what is not known is not finite."""
     dims, device = target.dims, params.device
@@ -40,6 +42,10 @@ def member_metrics(
     if certificate:
         metrics["sup_error_bound"] = certify_sup_error(
             method, dims, params, target, seed, found=found.value, attempts=found.attempts
+        )
+    if one_more_neuron:
+        metrics["rmse_one_more"] = rmse_one_more(
+            method, dims, params, prepared, grid_points=grid_points, attempts=found.attempts
         )
     metrics |= infima(method, target, seed, where=where, grid_points=grid_points)
     seen = spectral_instances(method, dims).to(device)[None]

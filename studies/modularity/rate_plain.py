@@ -1,0 +1,83 @@
+"""Theorem 1 for smoothness 1: one plain network on n inputs, n = 1 and n = 2, on targets of all scales.
+
+Question    How does the least error of a shallow ReLU network fall with its number of parameters N on the Sobolev
+            ball W(1, n)? For n = 1 networks fitted to y(., I) alone, for n = 2 one network on (x, I).
+Prediction  As N^(-1/n), from below (Theorem 1) and from above (Definition 1): N^-1 and N^(-1/2). For n = 1 the exact
+            infimum over w - 2 and over w free knots is known, so the gap that training leaves is measured; for n = 2
+            it is not known, and a gap that grows with N cannot be told from a smaller exponent.
+Source      Galanti & Wolf, "On the Modularity of Hypernetworks" (2020), Theorem 1 and Definition 1, r = 1. Chosen here:
+            plain ReLU, for which Theorem 1 is an analogy; I = -2/3 and 2/3 (and 0, where y vanishes), which stand at a
+            third of their cell at every scale; calibration on x^2 tilted by I.
+Budget      60 trials, about 5 minutes on one CPU core. Larger: more WIDTHS and LINE_LEVELS with 2^LINE_LEVELS above
+            the largest width, more PLANE_WIDTHS.
+"""
+
+from analysis import theorems
+from hyperscale import (
+    BestApproximation,
+    Calibration,
+    Knots,
+    LpContinuation,
+    Monolithic,
+    OuterLP,
+    PerInstance,
+    SobolevBall,
+    Stages,
+    Study,
+    Tilted,
+    TrainingGrid,
+    VarPro,
+)
+
+LINE_WIDTHS, LINE_LEVELS = (8, 16, 32, 64, 128, 256), 9
+PLANE_WIDTHS, PLANE_LEVELS = (4, 8, 16, 32, 64), 5
+TARGET_SEEDS = range(3)
+
+line_target = SobolevBall(x_dim=1, conditioning_dim=1, smoothness=1, levels=LINE_LEVELS)
+plane_target = SobolevBall(x_dim=1, conditioning_dim=1, smoothness=1, levels=PLANE_LEVELS)
+gap = Calibration(where={"target": "Tilted"}, infimum_column="per_instance_reached")
+
+
+def line_points(width):
+    """Return the points of x: 4 in each of the finest bumps, 16 for each of the network's pieces."""
+    return max(4 * 2**LINE_LEVELS, 16 * width) + 1
+
+
+line = [
+    BestApproximation(
+        method=PerInstance(primary_widths=(width,), bias="hidden", num_instances=3),
+        target=target,
+        optimizer=Stages(Knots(placement="greedy"), OuterLP()),
+        grid=TrainingGrid(x_points=line_points(width)),
+        grid_points=line_points(width),
+    )
+    for width in LINE_WIDTHS
+    for target in (
+        *(SobolevBall(x_dim=1, conditioning_dim=1, levels=LINE_LEVELS, seed=seed) for seed in TARGET_SEEDS),
+        Tilted(x_dim=1, conditioning_dim=1),
+    )
+]
+plane = [
+    BestApproximation(
+        method=Monolithic(primary_widths=(width,), bias="hidden"),
+        target=SobolevBall(x_dim=1, conditioning_dim=1, levels=PLANE_LEVELS, seed=target_seed),
+        optimizer=Stages(Knots(), VarPro(iterations=40), LpContinuation(iterations=15)),
+        grid=TrainingGrid(x_points=65, instances=65),
+        grid_points=257,
+    )
+    for width in PLANE_WIDTHS
+    for target_seed in TARGET_SEEDS
+]
+
+study = Study(
+    name="rate-plain",
+    settings=[*line, *plane],
+    seeds=range(2),
+    metrics=("sup_error", "rmse", "per_instance_infimum", "per_instance_reached"),
+    claims=(
+        theorems.instance_plain_rate(line_target, calibration=gap),
+        theorems.instance_match(line_target, calibration=gap),
+        theorems.plain_rate(plane_target),
+        theorems.universal_rate(plane_target),
+    ),
+)
