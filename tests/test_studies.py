@@ -12,16 +12,25 @@ from pathlib import Path
 import pytest
 
 from hyperscale.settings.approximation import Approximation
+from hyperscale.settings.best_approximation import BestApproximation
 from hyperscale.settings.generation import Generation
 from hyperscale.settings.lipschitz import LipschitzQuotient
 from hyperscale.settings.setting import Setting
 from hyperscale.study import load_study
 from hyperscale.targets.inner_product import InnerProduct
 from hyperscale.targets.target import FixedSample, FreshPoints
+from hyperscale.training.grid_fit import TrainingGrid
 
 ROOT = Path(__file__).parent.parent
 STUDIES = sorted(ROOT.glob("studies/**/*.py"))
-NUM_TRIALS = {"quickstart": 162, "toy": 45, "synthetic-depth": 1600, "spectral-complexity": 960}
+NUM_TRIALS = {
+    "quickstart": 162,
+    "rate-embedding-fixed": 40,
+    "rate-embedding-fixed-bumps": 40,
+    "spectral-complexity": 960,
+    "synthetic-depth": 1600,
+    "toy": 45,
+}
 
 
 def test_every_study_is_counted_here() -> None:
@@ -72,6 +81,9 @@ def shrunk(setting: Setting) -> Setting:
         return dataclasses.replace(setting, steps=3)
     if isinstance(setting, LipschitzQuotient):
         return dataclasses.replace(setting, pairs=2, rounds=2)
+    if isinstance(setting, BestApproximation):
+        small = TrainingGrid(x_points=9, instances=9)
+        return dataclasses.replace(setting.brief(3), grid=small, grid_points=9)
     assert isinstance(setting, Approximation)
     if isinstance(setting.points, FixedSample):
         points = FixedSample(size=20, test_size=10, batch_size=10)
