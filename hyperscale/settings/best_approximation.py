@@ -217,7 +217,6 @@ class BestApproximation(Setting):
                 setting.target,
                 seed,
                 params,
-                where=setting.grid,
                 grid_points=setting.grid_points,
                 certificate=setting.certificate,
                 one_more_neuron=setting.one_more_neuron,

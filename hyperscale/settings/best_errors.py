@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor
 
 from hyperscale.methods.hypernetwork import Hypernetwork
@@ -13,7 +16,6 @@ from hyperscale.targets.target import Target
 from hyperscale.training.added_neurons import rmse_one_more
 from hyperscale.training.certificates import certify_sup_error
 from hyperscale.training.constraints import constraint_metrics
-from hyperscale.training.grid_fit import TrainingGrid
 from hyperscale.training.sup_norm import find_sup_error
 
 EVALUATION_NUMBERS = 2**20
@@ -27,7 +29,6 @@ def member_metrics(  # noqa: PLR0913
     seed: int,
     params: Tensor,
     *,
-    where: TrainingGrid,
     grid_points: int,
     certificate: bool,
     one_more_neuron: bool = False,
@@ -47,7 +48,7 @@ def member_metrics(  # noqa: PLR0913
         metrics["rmse_one_more"] = rmse_one_more(
             method, dims, params, prepared, grid_points=grid_points, attempts=found.attempts
         )
-    metrics |= infima(method, target, seed, where=where, grid_points=grid_points)
+    metrics |= infima(method, target, seed, grid_points=grid_points)
     seen = spectral_instances(method, dims).to(device)[None]
     spectral = method.spectral_complexities(dims, params, seen)
     complexity = spectral | constraint_metrics(method, dims, params)
@@ -70,19 +71,29 @@ def infimum_knots(method: Method, dims: Dims) -> dict[str, int]:
     return knots
 
 
-def infima(method: Method, target: Target, seed: int, *, where: TrainingGrid, grid_points: int) -> dict[str, float]:
+def infima(method: Method, target: Target, seed: int, *, grid_points: int) -> dict[str, float]:
     """Return the exact errors of the best piecewise linear functions at the worst I, by metric."""
     dims, knots = target.dims, infimum_knots(method, target.dims)
     if isinstance(method, PerInstance):
         instances = method.instances(dims)[:: method.restarts]
     else:
-        most = max(2, int(_MAX_INFIMUM_INSTANCES ** (1 / dims.conditioning_dim)))
-        instances = grid(dims.conditioning_dim, min(where.instances, most))
+        instances = generic_instances(dims.conditioning_dim)
     points = max(_MIN_INFIMUM_POINTS, grid_points)
     return {
         name: per_instance_infimum(target, seed, num_knots=count, conditioning=instances, x_points=points)
         for name, count in knots.items()
     }
+
+
+def generic_instances(dim: int) -> Tensor:
+    """Return values of I at which targets with dyadic structure show every scale: float64 [instances, dim].
+
+    They are the centres of a grid of 3 x 2^j cells per dimension (192 in all in one dimension): two of three lie at a
+    third of the dyadic cells of every size, where no bump vanishes, as all finer ones do at dyadic points.
+    """
+    per_dim = 3 * 2 ** max(0, math.floor(math.log2(_MAX_INFIMUM_INSTANCES ** (1 / dim) / 3)))
+    axis = (2 * torch.arange(per_dim, dtype=torch.float64) + 1) / per_dim - 1
+    return torch.cartesian_prod(*[axis] * dim).reshape(-1, dim)
 
 
 def spectral_instances(method: Method, dims: Dims) -> Tensor:

@@ -259,7 +259,8 @@ class MomentMesh:
         to_right = weight * np.bincount(flat, weights=at_right.ravel(), minlength=num * cells)
         both = weight * np.bincount(flat, weights=total.ravel(), minlength=num * cells)
         to_left: Array = both - to_right
-        return to_left.reshape(num, cells), to_right.reshape(num, cells), np.asarray(weight * summed(squares))
+        loss: Array = np.asarray(weight * summed(squares), dtype=np.float64)
+        return to_left.reshape(num, cells), to_right.reshape(num, cells), loss
 
     def fit_values(self, start: Array) -> Array:
         """Return the least-squares values [problems, k + 2]; the tiny ridge draws to ``start``."""
