@@ -23,7 +23,7 @@ _MAX_INFIMUM_INSTANCES = 257
 _MIN_INFIMUM_POINTS = 1025
 
 
-def member_metrics(  # noqa: PLR0913
+def member_metrics(
     method: Method,
     target: Target,
     seed: int,

@@ -260,7 +260,9 @@ class MomentMesh:
         both = weight * np.bincount(flat, weights=total.ravel(), minlength=num * cells)
         to_left: Array = both - to_right
         loss: Array = np.asarray(weight * summed(squares), dtype=np.float64)
-        return to_left.reshape(num, cells), to_right.reshape(num, cells), loss
+        left: Array = to_left.reshape(num, cells)
+        right: Array = to_right.reshape(num, cells)
+        return left, right, loss
 
     def fit_values(self, start: Array) -> Array:
         """Return the least-squares values [problems, k + 2]; the tiny ridge draws to ``start``."""

@@ -1,4 +1,4 @@
-"""Assumption 2 and Lemma 1 on synthetic targets: does each neuron more make the best error smaller?
+"""Assumption 2 and Lemma 1 on synthetic targets: whether each neuron more makes the best error smaller.
 
 Question    Assumption 2 says that the best sup-norm error of a class falls strictly with every neuron added, Lemma 1
             shows it of networks of two layers in the L2 distance. Do trained networks show it, neuron by neuron?
