@@ -170,7 +170,7 @@ def test_infima_are_asked_at_the_values_of_the_conditioning_input(monkeypatch: p
     table = Hypernetwork(primary_widths=(5,), bias="hidden", encoder=HatEncoder(knots=4))
     finish([(tiny(table), 0)])
     finish([(tiny(table, grid=TrainingGrid(x_points=3, instances=300)), 0)])
-    assert asked == [(seed, knots, count, 1025) for seed, count in ((4, 3), (0, 192), (0, 192)) for knots in (5, 3)]
+    assert asked == [(seed, knots, count, 1025) for seed, count in ((4, 3), (0, 96), (0, 96)) for knots in (5, 3)]
 
 
 # --- constraints -----------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from hyperscale.training.constraints import constraint_metrics
 from hyperscale.training.sup_norm import find_sup_error
 
 EVALUATION_NUMBERS = 2**20
-_MAX_INFIMUM_INSTANCES = 257
+_MAX_INFIMUM_INSTANCES = 128
 _MIN_INFIMUM_POINTS = 1025
 
 
@@ -88,7 +88,7 @@ def infima(method: Method, target: Target, seed: int, *, grid_points: int) -> di
 def generic_instances(dim: int) -> Tensor:
     """Return values of I at which targets with dyadic structure show every scale: float64 [instances, dim].
 
-    They are the centres of a grid of 3 x 2^j cells per dimension (192 in all in one dimension): two of three lie at a
+    They are the centres of a grid of 3 x 2^j cells per dimension (96 in one dimension): two of three lie at a
     third of the dyadic cells of every size, where no bump vanishes, as all finer ones do at dyadic points.
     """
     per_dim = 3 * 2 ** max(0, math.floor(math.log2(_MAX_INFIMUM_INSTANCES ** (1 / dim) / 3)))

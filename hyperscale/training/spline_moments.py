@@ -260,8 +260,8 @@ class MomentMesh:
         both = weight * np.bincount(flat, weights=total.ravel(), minlength=num * cells)
         to_left: Array = both - to_right
         loss: Array = np.asarray(weight * summed(squares), dtype=np.float64)
-        left: Array = to_left.reshape(num, cells)
-        right: Array = to_right.reshape(num, cells)
+        left: Array = np.reshape(to_left, (num, cells))
+        right: Array = np.asarray(np.reshape(to_right, (num, cells)), dtype=np.float64)
         return left, right, loss
 
     def fit_values(self, start: Array) -> Array:
