@@ -14,6 +14,8 @@ from hyperscale.methods.per_instance import PerInstance
 from hyperscale.targets.grids import grid
 from hyperscale.targets.target import Target
 
+_HIDDEN_NUMBERS = 2**23
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingGrid:
@@ -86,10 +88,21 @@ class GridFit:
         return len(self.seeds)
 
     def respond(self, params: Tensor) -> Tensor:
-        """Return h(x, I) on the grid for ``params`` [members, num_params]: [members, instances, points]."""
-        shape = (len(params), *self.x.shape)
-        features = self.features.expand(len(params), *self.features.shape)
-        return self.method.respond(self.dims, params, self.x.expand(shape), features).squeeze(-1)
+        """Return h(x, I) on the grid for ``params`` [members, num_params]: [members, instances, points].
+
+        Some values of I at a time where the hidden values of all would be many and no gradient is asked for.
+        """
+        width = max(8, max(self.method.primary_widths, default=1))
+        size = max(1, _HIDDEN_NUMBERS // (self.x.shape[1] * width))
+        if params.requires_grad or isinstance(self.method, PerInstance):
+            size = len(self.x)
+        rows = [slice(start, start + size) for start in range(0, len(self.x), size)]
+        return torch.cat([self._respond(params, part) for part in rows], dim=1)
+
+    def _respond(self, params: Tensor, rows: slice) -> Tensor:
+        x, features = self.x[rows], self.features[rows]
+        x, features = (part.expand(len(params), *part.shape) for part in (x, features))
+        return self.method.respond(self.dims, params, x, features).squeeze(-1)
 
     def residuals(self, params: Tensor | None = None) -> Tensor:
         """Return h - y, [members, instances, points]."""
