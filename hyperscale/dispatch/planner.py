@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ from hyperscale.dispatch.executor import Executor
 from hyperscale.dispatch.probe import next_size, speed_from_json, speed_to_json
 from hyperscale.errors import ResourceError
 from hyperscale.identity import sha256
-from hyperscale.packing import MAX_MEMBERS, Pack, Speed, make_packs, programs
+from hyperscale.packing import MAX_MEMBERS, Pack, Speed, estimated_speed, make_packs, programs
 from hyperscale.trial import Trial
 
 _PROBED_PART = 0.04
@@ -129,7 +130,12 @@ class Planner:
         if total < _LEAST_WORK_S:
             return []
         by_work = sorted((key for key in work if len(groups[key]) > 1), key=lambda key: -work[key])
-        return by_work[: max(1, int(_PROBED_PART * total / _PROBE_S))]
+        # A probe takes some slices of training, and two evaluations, which are long for some settings.
+        costs = [_PROBE_S + 2 * estimated_speed(groups[key][0].setting).evaluation_s for key in by_work]
+        ends = itertools.accumulate(costs)
+        return [
+            key for i, (key, end) in enumerate(zip(by_work, ends, strict=True)) if not i or end <= _PROBED_PART * total
+        ]
 
     def _read(self) -> dict[str, Any]:
         """Return what was kept; a damaged file is as good as none."""

@@ -55,7 +55,8 @@ def iteration_flops(method: Method, dims: Dims, where: TrainingGrid) -> float:
         knots = num_knots(method)
         if isinstance(method, PerInstance):
             return _SPLINE_PASSES * pairs + 2400.0 * knots * where.num_instances(method, dims)
-        return _SPLINE_PASSES * pairs + 4.0 * knots**3 / 3 + 40.0 * knots**2
+        shared = 6e4 * knots * where.num_instances(method, dims)  # a system in the knots for every row
+        return _SPLINE_PASSES * pairs + shared + 4.0 * knots**3 / 3 + 40.0 * knots**2
     linear, rest = method.primary_widths[-1] + 1, num_nonlinear(method, dims)
     networks = where.num_instances(method, dims) if isinstance(method, PerInstance) else 1
     each = 8.0 * linear**2 + 4.0 * linear * rest + 2.0 * rest**2

@@ -14,7 +14,7 @@ from hyperscale.methods.per_instance import PerInstance
 from hyperscale.targets.grids import grid
 from hyperscale.targets.target import Target
 
-_BLOCK_NUMBERS = 2**21
+_HIDDEN_NUMBERS = 2**23
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,20 +88,21 @@ class GridFit:
         return len(self.seeds)
 
     def respond(self, params: Tensor) -> Tensor:
-        """Return h(x, I) on the grid for ``params`` [members, num_params]: [members, instances, points]."""
-        if params.requires_grad or isinstance(self.method, PerInstance):
-            return self._respond(params, slice(None))
-        width = max(8, *self.method.primary_widths, 0)
-        size = max(1, _BLOCK_NUMBERS // (self.x.shape[1] * width))  # by the setting alone, never by the pack
-        starts = range(0, len(self.x), size)
-        return torch.cat([self._respond(params, slice(start, start + size)) for start in starts], dim=1)
+        """Return h(x, I) on the grid for ``params`` [members, num_params]: [members, instances, points].
 
-    def _respond(self, params: Tensor, block: slice) -> Tensor:
-        """Return h for some of the instances."""
-        x, features = self.x[block], self.features[block]
-        shape = (len(params), *x.shape)
-        features = features.expand(len(params), *features.shape)
-        return self.method.respond(self.dims, params, x.expand(shape), features).squeeze(-1)
+        Some values of I at a time where the hidden values of all would be many and no gradient is asked for.
+        """
+        width = max(8, max(self.method.primary_widths, default=1))
+        size = max(1, _HIDDEN_NUMBERS // (self.x.shape[1] * width))
+        if params.requires_grad or isinstance(self.method, PerInstance):
+            size = len(self.x)
+        rows = [slice(start, start + size) for start in range(0, len(self.x), size)]
+        return torch.cat([self._respond(params, part) for part in rows], dim=1)
+
+    def _respond(self, params: Tensor, rows: slice) -> Tensor:
+        x, features = self.x[rows], self.features[rows]
+        x, features = (part.expand(len(params), *part.shape) for part in (x, features))
+        return self.method.respond(self.dims, params, x, features).squeeze(-1)
 
     def residuals(self, params: Tensor | None = None) -> Tensor:
         """Return h - y, [members, instances, points]."""

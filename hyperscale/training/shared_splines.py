@@ -8,8 +8,10 @@ Phi = U S W^T the problem is that of separate splines fitted to U^T Y that share
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import scipy.sparse
 import torch
 from numpy.typing import NDArray
 
@@ -137,15 +139,26 @@ def solve_definite(matrix: Array, right: Array) -> Array:
     return np.asarray(np.linalg.solve(factor.T, np.linalg.solve(factor, right)))
 
 
+def decompose(hats: Array) -> tuple[Any, Any]:
+    """Return U [instances, rank] and the map W S^-1 [rows, rank] of the hats' singular value decomposition U S W^T.
+
+    Where every instance stands at a row's knot and every row has one these are identities, at no cost.
+    """
+    if hats.shape[0] == hats.shape[1] and np.count_nonzero(hats) == len(hats) and bool((hats.diagonal() == 1).all()):
+        identity = scipy.sparse.identity(len(hats), format="csr")
+        return identity, identity
+    left, singular, right = np.linalg.svd(hats, full_matrices=False)
+    kept = singular > 1e-10 * singular[0]
+    return left[:, kept], right[kept].T / singular[kept]
+
+
 class SharedVarPro(SharedRun):
     """Variable projection on the shared knots."""
 
     def __init__(self, fit: GridFit, limit: int) -> None:
         fits = SharedFits(fit)
-        self.left: Array | None
-        self.back: Array | None
-        self.left, self.back = range_of(fits.hats)
-        projected = fits.y if self.left is None else np.stack([self.left.T @ one for one in fits.y])
+        self.left, self.back = decompose(fits.hats)
+        projected = np.stack([self.left.T @ one for one in fits.y])
         SharedRun.__init__(self, fit, fits, projected, limit)
         self.samples = Samples(self.fits.x, self.y)
         mesh = self.moments(self.arrays["knots"], np.arange(fit.num_members))
@@ -182,15 +195,6 @@ class SharedVarPro(SharedRun):
         values = self.arrays["values"].reshape(self.fit.num_members, self.num_outputs, -1)
         table = values if self.back is None else np.stack([self.back @ one for one in values])
         write_better(self, self.fits.params(self.arrays["knots"], table), squares)
-
-
-def range_of(hats: Array) -> tuple[Array, Array] | tuple[None, None]:
-    """Return a basis of the range of ``hats`` [instances, rows] and what leads back from it; None for the identity."""
-    if hats.shape[0] == hats.shape[1] and np.array_equal(hats, np.eye(len(hats))):
-        return None, None
-    left, singular, right = np.linalg.svd(hats, full_matrices=False)
-    kept = singular > 1e-10 * singular[0]
-    return left[:, kept], right[kept].T / singular[kept]
 
 
 def squares(residual: Array) -> Array:
