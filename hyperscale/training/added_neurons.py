@@ -25,7 +25,7 @@ from hyperscale.targets.target import PreparedTarget
 
 MAX_PAIRS = 2**17
 _NUMBERS = 2**20
-_DIRECTIONS, _OFFSETS, _SCALES, _ROUNDS = 64, 65, (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0), 60
+_DIRECTIONS, _LINE_OFFSETS, _OFFSETS, _SCALES, _ROUNDS = 64, 65, 17, (0.5, 2.0, 8.0, 32.0), 60
 _LEAST_NORM = 1e-12  # a unit that is smaller than this on every point of the grid is taken as 0
 
 
@@ -124,7 +124,7 @@ def _first_units(dim: int, activation: Activation) -> Tensor:
     """Return the weights and biases (a, b) of the units tried first, [units, dim + 1].
 
     Directions: both on the line, else `_DIRECTIONS` evenly spread ones (a Halton sequence mapped to normal numbers);
-    kinks at `_OFFSETS` even shares of the cube's length along each; for activations that are not positively
+    kinks at even shares of the cube's length along each; for activations that are not positively
     homogeneous `_SCALES` of slopes.
     """
     if dim == 1:
@@ -133,8 +133,9 @@ def _first_units(dim: int, activation: Activation) -> Tensor:
         halton = qmc.Halton(dim, scramble=False).random(_DIRECTIONS + 1)[1:]
         draws = torch.erfinv(2 * torch.as_tensor(halton) - 1)
         directions = draws / draws.norm(dim=1, keepdim=True)
-    share = 2 * (torch.arange(_OFFSETS, dtype=torch.float64) + 0.5) / _OFFSETS - 1
+    count = _LINE_OFFSETS if dim == 1 else _OFFSETS
+    share = 2 * (torch.arange(count, dtype=torch.float64) + 0.5) / count - 1
     offsets = -directions.abs().sum(dim=1)[:, None] * share
-    units = torch.cat([directions[:, None].expand(-1, _OFFSETS, -1), offsets[..., None]], dim=-1).flatten(0, 1)
+    units = torch.cat([directions[:, None].expand(-1, count, -1), offsets[..., None]], dim=-1).flatten(0, 1)
     scales = (1.0,) if activation in ("relu", "leaky_relu") else _SCALES
     return torch.cat([scale * units for scale in scales])

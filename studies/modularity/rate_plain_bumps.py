@@ -35,7 +35,7 @@ SIGNS = ("random", "adversarial")
 gap = Calibration(where={"target": "Tilted"}, infimum_column="per_instance_reached")
 
 
-def bumps(cells, signs):
+def bumps(cells: int, signs: str) -> BumpFamily:
     """Return the family's member with ``cells`` cells per dimension."""
     return BumpFamily(x_dim=1, conditioning_dim=1, cells=cells, signs=signs)
 

@@ -29,7 +29,7 @@ from hyperscale import (
     VarPro,
 )
 
-LINE_WIDTHS, LINE_LEVELS = (8, 16, 32, 64, 128, 256), 9
+LINE_WIDTHS, LINE_LEVELS = (16, 24, 32, 48, 64, 96, 128, 192, 256), 10
 PLANE_WIDTHS, PLANE_LEVELS = (4, 8, 16, 32, 64), 5
 TARGET_SEEDS = range(3)
 
@@ -38,9 +38,9 @@ plane_target = SobolevBall(x_dim=1, conditioning_dim=1, smoothness=2, levels=PLA
 gap = Calibration(where={"target": "Tilted"}, infimum_column="per_instance_reached")
 
 
-def line_points(width):
-    """Return the points of x: 4 in each of the finest bumps, 16 for each of the network's pieces."""
-    return max(4 * 2**LINE_LEVELS, 16 * width) + 1
+def line_points(width: int) -> int:
+    """Return the points of x: 2 in each of the finest bumps, 16 for each of the network's pieces."""
+    return max(2 * 2**LINE_LEVELS, 16 * width) + 1
 
 
 line = [
