@@ -38,13 +38,13 @@ study = Study(
         BestApproximation(
             method=Embedding(
                 primary_widths=(width,),
-                encoder=HatEncoder(knots=33),  # two knots in each of the finest cells' 1/16
+                encoder=HatEncoder(knots=33),  # a knot at every border of the finest cells, and q bends in between
                 bias="primary_only",
                 embedding_dim=embedding_dim,
             ),
             target=target,
             optimizer=Stages(Knots(), VarPro(iterations=20), LpContinuation(powers=(8, 32), iterations=10)),
-            grid=TrainingGrid(x_points=65, instances=129),  # I between the knots too: q bends what e interpolates
+            grid=TrainingGrid(x_points=65, instances=129),  # three I between two knots
         )
         for target in targets
         for width in WIDTHS
