@@ -82,7 +82,7 @@ class BestApproximation(Setting):
                 f"{_MAX_FEATURES}. Take fewer knots."
             )
         self._check_pairs("grid_points", self._num_evaluation_pairs, 24)
-        self._check_pairs("grid", self.grid.num_pairs(self.method, dims), 22)
+        self._check_pairs("grid", self.grid.num_pairs(self.method, dims), 24)
         if self.one_more_neuron:
             check_shallow(self.method)
             self._check_pairs("grid_points", self._num_evaluation_pairs, MAX_PAIRS.bit_length() - 1)

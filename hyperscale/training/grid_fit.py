@@ -14,7 +14,7 @@ from hyperscale.methods.per_instance import PerInstance
 from hyperscale.targets.grids import grid
 from hyperscale.targets.target import Target
 
-_HIDDEN_NUMBERS = 2**23
+_HIDDEN_NUMBERS = 2**18  # a block's hidden values stay in the cache
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
