@@ -256,10 +256,9 @@ class MomentMesh:
         at_right = one.place * total + one.stride * moment
         num, cells = gains.shape
         flat = one.cell.ravel()
-        to_right = weight * np.bincount(flat, weights=at_right.ravel(), minlength=num * cells)
-        both = weight * np.bincount(flat, weights=total.ravel(), minlength=num * cells)
-        to_left: Array = both - to_right
-        return to_left.reshape(num, cells), to_right.reshape(num, cells), np.asarray(weight * summed(squares))
+        sums = [np.bincount(flat, weights=part.ravel(), minlength=num * cells) for part in (at_right, total)]
+        to_right, both = (weight * np.asarray(part, dtype=np.float64).reshape(num, cells) for part in sums)
+        return both - to_right, to_right, summed(weight * squares)
 
     def fit_values(self, start: Array) -> Array:
         """Return the least-squares values [problems, k + 2]; the tiny ridge draws to ``start``."""
