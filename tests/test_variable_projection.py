@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hyperscale import Hypernetwork, Knots, Monolithic, PerInstance, VarPro
+from hyperscale import Hypernetwork, Knots, LpContinuation, Monolithic, PerInstance, VarPro
 from hyperscale.errors import StudyError
 from hyperscale.networks.encoders import HatEncoder
 from hyperscale.training import splines
@@ -179,6 +179,18 @@ def test_steps_by_normal_equations_are_those_by_orthogonal_columns(method: str) 
     torch.testing.assert_close(step[:, :-linear], expected[:, :-linear], rtol=1e-4, atol=1e-6)
     change = apply(basis.columns, expected[:, -linear:])
     torch.testing.assert_close(apply(design, step[:, -linear:]), change, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["Monolithic, deep", "Embedding"])
+def test_large_fits_do_not_depend_on_their_pack(method: str) -> None:
+    """Bit for bit, with designs so large that problems are done one by one."""
+    where = TrainingGrid(x_points=513, instances=33)
+    stages = (VarPro(iterations=3), LpContinuation(powers=(8,), iterations=2))
+    pack = make_fit(METHODS[method], [bumps(1), bumps(2)], [0, 1], where)
+    run_stages(pack, Knots(), *stages)
+    alone = make_fit(METHODS[method], [bumps(2)], [1], where)
+    run_stages(alone, Knots(), *stages)
+    assert torch.equal(alone.params[0], pack.params[1])
 
 
 def test_functions_of_the_class_are_recovered() -> None:
