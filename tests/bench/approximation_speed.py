@@ -4,9 +4,11 @@
 all-scales targets from the same start, on the same grid of 32 (k + 1) + 1 points. The loop has an analytic Jacobian and
 takes the best of eight settings for every case: over all 3 (k + 2) weights, or over the k kinks and k + 2 coefficients
 of a + b x + sum_j c_j relu(x - t_j), which has no redundant weights; by `trf` and by `lm`; with tolerances (ftol, xtol
-and gtol) 1e-4 and 1e-8, at most 100 evaluations (`lm` counts as many accepted Jacobians). The fastest one counts whose
-median root mean square is within 1.02 of the packed fits', or if there is none the one that gets closest; the fastest
-of all, however bad, stands beside it. Times are wall-clock of the same process, so both have the same cores.
+and gtol) 1e-4 and 1e-8, at most 100 evaluations (`lm` counts as many accepted Jacobians). The packed stage runs with
+10, 20 and 60 iterations. Of either side the fastest setting counts whose median root mean square is at most 1.02 (the
+packed side: 1.005) times that of 60 packed iterations, on the problems that the loop does; if the loop has none, the
+one that gets closest. The same over weights alone, the network's own parameters, stands beside it. Times are processor
+seconds of one thread each (set OMP_NUM_THREADS=1 and OPENBLAS_NUM_THREADS=1), which a shared machine does not blur.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from tests.bench.tables import table, times
 
 INSTANCES = 8
 TOLERANCES = (1e-4, 1e-8)
+ITERATIONS = (10, 20, 60)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,17 +40,16 @@ class Case:
 
     knots: int
     members: int = 8
-    iterations: int = 60
-    looped: int = 4
+    looped: int = 8
 
 
 CASES = (
-    Case(knots=7, members=8, looped=8),
-    Case(knots=7, members=20, looped=8),
+    Case(knots=7, members=8, looped=16),
+    Case(knots=7, members=20, looped=16),
     Case(knots=15, members=8),
     Case(knots=15, members=20),
-    Case(knots=31, members=8, looped=2),
-    Case(knots=31, members=20, looped=2),
+    Case(knots=31, members=8, looped=4),
+    Case(knots=31, members=20, looped=4),
 )
 
 
@@ -63,11 +65,11 @@ def start_fit(case: Case) -> GridFit:
 
 def packed(fit: GridFit, iterations: int) -> float:
     """Run the stage to its end and return the seconds."""
-    started = time.perf_counter()
+    started = time.process_time()
     run = VarPro(iterations=iterations).start(fit)
     while not run.advance(float("inf")):
         pass
-    return time.perf_counter() - started
+    return time.process_time() - started
 
 
 def weights_residual(x: np.ndarray, y: np.ndarray, width: int):
@@ -115,7 +117,7 @@ def looped(fit: GridFit, case: Case, form: str, method: str, tolerance: float) -
     x, y = fit.x_grid[:, 0].numpy(), fit.y.flatten(0, 1).numpy()[: case.looped]
     begin = starts(fit, form)
     reached = []
-    started = time.perf_counter()
+    started = time.process_time()
     for own, start in zip(y, begin, strict=False):
         functions = (
             weights_residual(x, own, case.knots + 2) if form == "weights" else kinks_residual(x, own, case.knots)
@@ -123,15 +125,27 @@ def looped(fit: GridFit, case: Case, form: str, method: str, tolerance: float) -
         options = {"ftol": tolerance, "xtol": tolerance, "gtol": tolerance, "max_nfev": 100}
         found = least_squares(functions[0], start, functions[1], method=method, **options)
         reached.append(np.sqrt(np.mean(found.fun**2)))
-    return (time.perf_counter() - started) / case.looped, np.array(reached)
+    return (time.process_time() - started) / case.looped, np.array(reached)
+
+
+def _best(settings: list[tuple[float, float, str, float]]) -> tuple[float, float, str, float]:
+    """Return the fastest of the settings that are as good as the packed fits, or the one that gets closest."""
+    as_good = [one for one in settings if one[0] <= 1.02]
+    return min(as_good, key=lambda one: one[1]) if as_good else min(settings)
 
 
 def row(case: Case) -> list[str]:
     """Return one line: rms reached and fits a minute of both, and the ratio to the loop's best setting."""
     packed(start_fit(case), 2)
-    fit, begun = start_fit(case), start_fit(case)
-    seconds = packed(fit, case.iterations) / fit.y.shape[:2].numel()
-    rms = fit.residuals().square().mean(dim=-1).sqrt().flatten()[: case.looped].numpy()
+    begun, runs = start_fit(case), []
+    for iterations in ITERATIONS:
+        fit = start_fit(case)
+        seconds = packed(fit, iterations) / fit.y.shape[:2].numel()
+        runs.append(
+            (seconds, iterations, fit.residuals().square().mean(dim=-1).sqrt().flatten()[: case.looped].numpy())
+        )
+    rms = runs[-1][2]
+    seconds, iterations, own = next(one for one in runs if np.median(one[2] / rms) <= 1.005)
     comparisons = []
     for form in ("weights", "kinks"):
         for method in ("trf", "lm"):
@@ -139,21 +153,21 @@ def row(case: Case) -> list[str]:
                 each, theirs = looped(begun, case, form, method, tolerance)
                 name = f"{form}, {method}, {tolerance:g}"
                 comparisons.append((float(np.median(theirs / rms)), each, name, float(np.median(theirs))))
-    as_good = [one for one in comparisons if one[0] <= 1.02]
-    ratio, each, name, theirs = min(as_good or comparisons, key=lambda one: one[1] if as_good else one[0])
-    fastest = min(comparisons, key=lambda one: one[1])
+    ratio, each, name, theirs = _best(comparisons)
+    weights = _best([one for one in comparisons if one[2].startswith("weights")])
     return [
         str(case.knots),
-        str(fit.where.x_points),
-        str(fit.y.shape[:2].numel()),
+        str(begun.where.x_points),
+        str(begun.y.shape[:2].numel()),
+        str(iterations),
         f"{60 / seconds:,.0f}",
         f"{60 / each:,.0f}",
         name,
-        f"{np.median(rms):.3g}",
+        f"{np.median(own):.3g}",
         f"{theirs:.3g}",
         f"{ratio:.3f}",
         times(each / seconds),
-        f"{times(fastest[1] / seconds)} (rms {fastest[0]:.2f})",
+        f"{times(weights[1] / seconds)} (rms {weights[0]:.3f})",
     ]
 
 
@@ -163,23 +177,24 @@ def section() -> str:
         "knots",
         "points",
         "fits packed",
-        "fits a minute, packed",
-        "fits a minute, loop",
+        "iterations",
+        "fits a core-minute, packed",
+        "fits a core-minute, loop",
         "loop's parameters, method, tolerance",
         "median rms, packed",
         "median rms, loop",
-        "rms, loop / packed (median)",
+        "rms, loop / 60 iterations (median)",
         "packed is faster",
-        "than the loop's fastest setting (its rms / packed)",
+        "than the loop over weights (its rms / 60 iterations)",
     ]
     return table(header, [row(case) for case in CASES])
 
 
 def main() -> None:
     """Print the table."""
-    began = time.perf_counter()
+    began = time.process_time()
     print(f"{machine('numpy', 'scipy')} {torch.get_num_threads()} threads.\n\n{section()}")  # noqa: T201
-    print(f"\nIn {time.perf_counter() - began:.0f} s.")  # noqa: T201
+    print(f"\nIn {time.process_time() - began:.0f} s.")  # noqa: T201
 
 
 if __name__ == "__main__":
