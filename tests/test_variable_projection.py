@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from hyperscale import Hypernetwork, Knots, Monolithic, PerInstance, VarPro
+from hyperscale import Hypernetwork, Knots, LpContinuation, Monolithic, PerInstance, VarPro
 from hyperscale.errors import StudyError
 from hyperscale.networks.encoders import HatEncoder
 from hyperscale.training import splines
 from hyperscale.training.grid_fit import TrainingGrid
-from hyperscale.training.separable import Basis, Separable, apply
+from hyperscale.training.normal_equations import fit_last_layer, normal_equations
+from hyperscale.training.separable import Basis, Separable, apply, damped_step
 from hyperscale.training.spline_meshes import Parts, fit_values, half_squares, linearise, mesh_of, raised
 from tests.grid_fits import METHODS, Formula, bumps, make_fit, mean_squares, run_stages
 
@@ -129,6 +130,67 @@ def test_the_projected_gradient_is_that_of_the_reduced_objective() -> None:
     (0.5 * (fits.y - (design @ solved).squeeze(-1)).square().sum()).backward()
     assert leaf.grad is not None
     torch.testing.assert_close(own, -leaf.grad, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", DENSE)
+def test_normal_equations_are_those_of_the_whole_jacobian(method: str) -> None:
+    """Summed over slices of I, over x before e's weights, and with weights of the rows."""
+    fit = make_fit(METHODS[method], [bumps(1), bumps(2)], [0, 1], TrainingGrid(x_points=1025, instances=5))
+    fits = Separable(fit)
+    theta = fits.read()
+    values = fits.evaluate(theta)
+    design = fits.design(values)
+    whole = torch.cat((fits.jacobian(theta, values), design), dim=-1)
+    residual = fits.y - apply(design, theta[:, -fits.num_linear :])
+    roots = 0.5 + residual.abs()
+    for own in (None, roots):
+        equations, squared = normal_equations(fits, theta, residual, own)
+        rows = whole if own is None else whole * own.unsqueeze(-1)
+        right = residual if own is None else residual * own
+        torch.testing.assert_close(equations.matrix, rows.mT @ rows, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(equations.right, (rows.mT @ right.unsqueeze(-1)).squeeze(-1), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(squared, design.mT @ design, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", ["PerInstance, tanh", "Embedding"])
+def test_steps_by_normal_equations_are_those_by_orthogonal_columns(method: str) -> None:
+    """Kaufman's step and the weighted joint step, where the design is well conditioned; the last layer too."""
+    fit = make_fit(METHODS[method], [bumps(1)], [0])
+    run_stages(fit, Knots())
+    fits = Separable(fit)
+    theta, linear = fits.read(), fits.num_linear
+    design = fits.design(fits.evaluate(theta))
+    basis = Basis(design)
+    own = basis.coefficients(basis.coordinates(fits.y))
+    found, residual, solved = fit_last_layer(design, fits.y, torch.zeros_like(own))
+    assert solved.all()
+    torch.testing.assert_close(apply(design, found), apply(design, own), rtol=1e-6, atol=1e-8)
+    theta[:, -linear:] = found
+    damping, roots = torch.full((len(theta),), 0.1, dtype=torch.float64), residual.abs()
+    jacobian = fits.jacobian(theta, fits.evaluate(theta))
+    step, solved = normal_equations(fits, theta, residual)[0].projected_step(damping)
+    assert solved.all()
+    torch.testing.assert_close(step, damped_step(basis.project_off(jacobian), residual, damping), rtol=1e-4, atol=1e-6)
+    equations, squared = normal_equations(fits, theta, residual, roots)
+    step, solved = equations.joint_step(squared, damping)
+    assert solved.all()
+    columns = torch.cat((jacobian, basis.columns), dim=-1)
+    expected = damped_step(columns, residual, damping, roots.square())
+    torch.testing.assert_close(step[:, :-linear], expected[:, :-linear], rtol=1e-4, atol=1e-6)
+    change = apply(basis.columns, expected[:, -linear:])
+    torch.testing.assert_close(apply(design, step[:, -linear:]), change, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["Monolithic, deep", "Embedding"])
+def test_large_fits_do_not_depend_on_their_pack(method: str) -> None:
+    """Bit for bit, with designs so large that problems are done one by one."""
+    where = TrainingGrid(x_points=513, instances=33)
+    stages = (VarPro(iterations=3), LpContinuation(powers=(8,), iterations=2))
+    pack = make_fit(METHODS[method], [bumps(1), bumps(2)], [0, 1], where)
+    run_stages(pack, Knots(), *stages)
+    alone = make_fit(METHODS[method], [bumps(2)], [1], where)
+    run_stages(alone, Knots(), *stages)
+    assert torch.equal(alone.params[0], pack.params[1])
 
 
 def test_functions_of_the_class_are_recovered() -> None:

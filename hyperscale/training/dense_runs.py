@@ -6,15 +6,22 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hyperscale.training.grid_fit import GridFit
 from hyperscale.training.iteration import IteratedRun
 from hyperscale.training.minimax import local_extremes, solve_by_exchange
+from hyperscale.training.normal_equations import fit_last_layer, normal_equations
 from hyperscale.training.separable import Basis, Separable, apply, damped_step
 from hyperscale.training.splines import Array, Index, as_array, summed
 
 _BYTES_AT_ONCE = 2**28
+
+
+def as_flags(tensor: Tensor) -> NDArray[np.bool_]:
+    """Return flags on any device as an array."""
+    return np.asarray(tensor.cpu().numpy(), dtype=np.bool_)
 
 
 class DenseRun(IteratedRun):
@@ -112,20 +119,36 @@ class DenseVarPro(DenseRun):
             self._step(at)
 
     def _step(self, at: Index) -> None:
-        theta = self.tensor(self.arrays["theta"][at])
-        linear = self.fits.num_linear
-        values = self.fits.evaluate(theta)
-        design = self.fits.design(values)
-        residual = self.fits.y[self.tensor_index(at)] - apply(design, theta[:, -linear:])
-        jacobian = Basis(design).project_off(self.fits.jacobian(theta, values))
-        move = damped_step(jacobian, residual, self.tensor(self.damping.damping[at]))
+        theta, linear = self.tensor(self.arrays["theta"][at]), self.fits.num_linear
+        residual, damping = self.tensor(self.residual(self.arrays["theta"][at], at)), self.damping.damping[at]
+        equations, _ = normal_equations(self.fits, theta, residual)
+        move, solved = equations.projected_step(self.tensor(damping))
+        for one in np.flatnonzero(~as_flags(solved)):
+            move[one] = self._careful_step(theta[one : one + 1], residual[one : one + 1], damping[one : one + 1])[0]
         moved = torch.cat((theta[:, :-linear] + move, theta[:, -linear:]), dim=1)
-        trial = as_array(self.solve(moved, at))
-        objective = self.measure(self.residual(trial, at))
+        trial, objective = self._trial(moved, at)
         accept = self.damping.update(at, self.arrays["objective"][at], objective)
         self.arrays["theta"][at[accept]] = trial[accept]
         self.arrays["objective"][at[accept]] = objective[accept]
         self.keep(at, trial, objective)
+
+    def _careful_step(self, theta: Tensor, residual: Tensor, damping: Array) -> Tensor:
+        """Return the step by QR, where normal equations have lost too many digits."""
+        values = self.fits.evaluate(theta)
+        jacobian = Basis(self.fits.design(values)).project_off(self.fits.jacobian(theta, values))
+        return damped_step(jacobian, residual, self.tensor(damping))
+
+    def _trial(self, moved: Tensor, at: Index) -> tuple[Array, Array]:
+        """Return theta with the least-squares last layer, and what it measures."""
+        linear = self.fits.num_linear
+        design, y = self.fits.design(self.fits.evaluate(moved)), self.fits.y[self.tensor_index(at)]
+        coefficients, residual, solved = fit_last_layer(design, y, moved[:, -linear:])
+        for one in np.flatnonzero(~as_flags(solved)):
+            basis = Basis(design[one : one + 1])
+            coefficients[one] = basis.coefficients(basis.coordinates(y[one : one + 1]))[0]
+            residual[one] = y[one] - apply(design[one : one + 1], coefficients[one : one + 1])[0]
+        trial = torch.cat((moved[:, :-linear], coefficients), dim=1)
+        return as_array(trial), self.measure(as_array(residual))
 
 
 class LargestRun(DenseRun):
@@ -150,24 +173,30 @@ class DenseLp(LargestRun):
 
     def _step(self, at: Index, power: float) -> None:
         theta = self.tensor(self.arrays["theta"][at])
-        linear = self.fits.num_linear
-        values = self.fits.evaluate(theta)
-        design = self.fits.design(values)
-        residual = self.fits.y[self.tensor_index(at)] - apply(design, theta[:, -linear:])
+        residual, damping = self.tensor(self.residual(self.arrays["theta"][at], at)), self.damping.damping[at]
         size = np.abs(as_array(residual))
         scale = np.maximum(size.max(axis=1, keepdims=True), 1e-300)
-        weights = self.tensor((size / scale) ** (power - 2))
-        basis = Basis(design)
-        jacobian = torch.cat((self.fits.jacobian(theta, values), basis.columns), dim=-1)
-        move = damped_step(jacobian, residual, self.tensor(self.damping.damping[at]), weights) / (power - 1)
-        move = torch.cat((move[:, :-linear], basis.coefficients(move[:, -linear:])), dim=1)
-        trial = as_array(theta + move)
+        roots = self.tensor((size / scale) ** (0.5 * power - 1))
+        equations, design_squares = normal_equations(self.fits, theta, residual, roots)
+        move, solved = equations.joint_step(design_squares, self.tensor(damping))
+        for one in np.flatnonzero(~as_flags(solved)):
+            own = slice(one, one + 1)
+            move[one] = self._careful_step(theta[own], residual[own], damping[own], roots[own].square())[0]
+        trial = as_array(theta + move / (power - 1))
         new = np.abs(self.residual(trial, at))
         with np.errstate(over="ignore"):
             before, after = summed((size / scale) ** power), summed((new / scale) ** power)
         accept = self.damping.update(at, before, after)
         self.arrays["theta"][at[accept]] = trial[accept]
         self.keep(at, trial, new.max(axis=1))
+
+    def _careful_step(self, theta: Tensor, residual: Tensor, damping: Array, weights: Tensor) -> Tensor:
+        """Return the step by QR, where normal equations have lost too many digits."""
+        values, linear = self.fits.evaluate(theta), self.fits.num_linear
+        basis = Basis(self.fits.design(values))
+        jacobian = torch.cat((self.fits.jacobian(theta, values), basis.columns), dim=-1)
+        move = damped_step(jacobian, residual, self.tensor(damping), weights)
+        return torch.cat((move[:, :-linear], basis.coefficients(move[:, -linear:])), dim=1)
 
 
 class DenseOuterLp(LargestRun):

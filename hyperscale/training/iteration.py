@@ -25,7 +25,7 @@ class Damping:
 
     An accepted step divides the damping by 4, a refused one multiplies it by 4 (and by 8, 16, ... as refusals follow
     each other). A problem stops when the damping is past 1e12 or when three accepted steps in a row gained less than
-    1e-10 of the objective each.
+    1e-10 (or what the stage says) of the objective each.
     """
 
     def __init__(self, problems: int) -> None:
@@ -38,11 +38,16 @@ class Damping:
         """Put every problem back to work, as for a new objective."""
         self.__init__(len(self.damping))  # type: ignore[misc]
 
-    def update(self, problems: NDArray[np.int64], before: Array, after: Array) -> NDArray[np.bool_]:
-        """Return which of the steps of ``problems`` are taken: those that lower the objective (never a NaN)."""
+    def update(
+        self, problems: NDArray[np.int64], before: Array, after: Array, least_gain: float = _RELATIVE_GAIN
+    ) -> NDArray[np.bool_]:
+        """Return which of the steps of ``problems`` are taken: those that lower the objective (never a NaN).
+
+        ``least_gain`` is the relative gain that still counts as one.
+        """
         with np.errstate(invalid="ignore"):
             accept = after < before
-            small = accept & (before - after <= _RELATIVE_GAIN * before)
+            small = accept & (before - after <= least_gain * before)
         refusals = np.where(accept, 0.0, self.refusals[problems] + 1)
         factor = np.where(accept, 0.25, 2.0 ** np.minimum(refusals + 1, 10))
         damping = self.damping[problems] * factor

@@ -19,6 +19,7 @@ from hyperscale.networks.mlp import Layer, Shape
 from hyperscale.training.grid_fit import GridFit
 
 _RIDGE = 1e-8
+_LARGE = 2**16  # numbers of a matrix from which on problems are done one by one
 
 
 class Separable:
@@ -68,18 +69,33 @@ class Separable:
 
     def evaluate(self, theta: Tensor) -> Values:
         """Return the values of all layers below the last one."""
-        problems = len(theta)
-        e_layers, q_layers = self._layers(theta)
-        first = self.inputs.expand(problems, *self.inputs.shape)
-        embedded: list[Tensor] = []
+        embedded = self.embed(theta)
+        return Values(embedded=embedded, hidden=self.hidden(theta, embedded))
+
+    def embed(self, theta: Tensor) -> list[Tensor]:
+        """Return the values of e's layers per I; none without e."""
+        if self.e is None:
+            return []
+        features = self.fit.features.expand(len(theta), *self.fit.features.shape).contiguous()
+        return forward(self._layers(theta)[0], features, self.activation)
+
+    def hidden(self, theta: Tensor, embedded: list[Tensor], instances: slice = slice(None)) -> list[Tensor]:
+        """Return the inputs of q's layers at all rows, or at those of some values of I."""
+        rows = self.rows(instances)
+        first = self.inputs[rows]
+        first = first.expand(len(theta), *first.shape)
         if self.e is not None:
-            features = self.fit.features.expand(problems, *self.fit.features.shape).contiguous()
-            embedded = forward(e_layers, features, self.activation)
-            first = torch.cat((first, self.spread(embedded[-1])), dim=-1)
+            first = torch.cat((first, self.spread(embedded[-1][:, instances])), dim=-1)
         hidden = [first.contiguous()]
-        for layer in q_layers[:-1]:
+        for layer in self._layers(theta)[1][:-1]:
             hidden.append(activate_(affine(hidden[-1], layer), self.activation))
-        return Values(embedded=embedded, hidden=hidden)
+        return hidden
+
+    def rows(self, instances: slice) -> slice:
+        """Return the rows of some values of I."""
+        if instances == slice(None):
+            return instances
+        return slice(instances.start * self.num_points, instances.stop * self.num_points)
 
     def spread(self, rows: Tensor) -> Tensor:
         """Repeat numbers per I [problems, instances, size] for every point, [problems, instances * points, size]."""
@@ -87,30 +103,47 @@ class Separable:
 
     def design(self, values: Values) -> Tensor:
         """Return Phi [problems, rows, num_linear]."""
-        last = values.hidden[-1]
+        return self.design_of(values.hidden)
+
+    def design_of(self, hidden: list[Tensor]) -> Tensor:
+        """Return Phi given the inputs of q's layers."""
+        last = hidden[-1]
         return torch.cat((last, torch.ones_like(last[..., :1])), dim=-1) if self.q.biases[-1] else last
 
     def jacobian(self, theta: Tensor, values: Values) -> Tensor:
         """Return d(Phi c) / d(theta below the last layer), [problems, rows, num_params - num_linear]."""
-        e_layers, q_layers = self._layers(theta)
-        parts: list[Tensor] = []
-        last = q_layers[-1][0].mT
-        delta = last.expand(len(theta), self.y.shape[1], -1).contiguous()
-        for index in range(len(q_layers) - 2, -1, -1):
-            differentiate_(delta, values.hidden[index + 1], self.activation)
-            parts = _outer(values.hidden[index], delta, has_bias=q_layers[index][1] is not None) + parts
-            if index > 0 or self.e is not None:
-                delta = affine_input_gradient(delta, q_layers[index]).contiguous()
-        if self.e is not None:
-            delta = delta[..., self.fit.dims.x_dim :].contiguous()
-            for index in range(len(e_layers) - 1, -1, -1):
-                if index < len(e_layers) - 1:
-                    differentiate_(delta, self.spread(values.embedded[index + 1]), self.activation)
-                before = self.spread(values.embedded[index])
-                parts = _outer(before, delta, has_bias=e_layers[index][1] is not None) + parts
-                if index > 0:
-                    delta = affine_input_gradient(delta, e_layers[index]).contiguous()
+        parts, delta = self.q_jacobian(theta, values.hidden)
+        if delta is not None:
+            parts = self.e_jacobian(theta, values.embedded, delta, self.num_points) + parts
         return torch.cat(parts, dim=-1)
+
+    def q_jacobian(self, theta: Tensor, hidden: list[Tensor]) -> tuple[list[Tensor], Tensor | None]:
+        """Return d(Phi c) / d(q's weights below the last layer), in parts, and by the embedding where there is one."""
+        layers = self._layers(theta)[1]
+        parts: list[Tensor] = []
+        delta = layers[-1][0].mT.expand(len(theta), hidden[0].shape[1], -1).contiguous()
+        for index in range(len(layers) - 2, -1, -1):
+            differentiate_(delta, hidden[index + 1], self.activation)
+            parts = _outer(hidden[index], delta, has_bias=layers[index][1] is not None) + parts
+            if index > 0 or self.e is not None:
+                delta = affine_input_gradient(delta, layers[index]).contiguous()
+        return parts, None if self.e is None else delta[..., self.fit.dims.x_dim :].contiguous()
+
+    def e_jacobian(self, theta: Tensor, embedded: list[Tensor], delta: Tensor, repeats: int) -> list[Tensor]:
+        """Return, in parts, the derivative by e's weights, ``delta`` [problems, instances * repeats, e's outputs].
+
+        ``delta`` is the derivative by e's output, of ``repeats`` numbers for each I.
+        """
+        layers = self._layers(theta)[0]
+        parts: list[Tensor] = []
+        for index in range(len(layers) - 1, -1, -1):
+            if index < len(layers) - 1:
+                differentiate_(delta, embedded[index + 1].repeat_interleave(repeats, dim=1), self.activation)
+            before = embedded[index].repeat_interleave(repeats, dim=1)
+            parts = _outer(before, delta, has_bias=layers[index][1] is not None) + parts
+            if index > 0:
+                delta = affine_input_gradient(delta, layers[index]).contiguous()
+        return parts
 
 
 class Values:
@@ -164,19 +197,50 @@ def multiply(left: Tensor, right: Tensor) -> Tensor:
 
 
 def apply(matrix: Tensor, vector: Tensor) -> Tensor:
-    """Return matrix [problems, rows, columns] times vector [problems, columns], summed by hand."""
-    return (matrix * vector.unsqueeze(-2)).sum(dim=-1)
+    """Return matrix [problems, rows, columns] times vector [problems, columns], each problem for itself."""
+    if matrix[0].numel() < _LARGE:
+        return (matrix * vector.unsqueeze(-2)).sum(dim=-1)
+    return torch.stack([torch.mv(own, one) for own, one in zip(matrix, vector, strict=True)])
+
+
+def apply_transposed(matrix: Tensor, vector: Tensor) -> Tensor:
+    """Return matrix^T [problems, columns, rows] times vector [problems, rows], each problem for itself."""
+    if matrix[0].numel() < _LARGE:
+        return (matrix * vector.unsqueeze(-1)).sum(dim=-2)
+    return torch.stack([torch.mv(own.T, one) for own, one in zip(matrix, vector, strict=True)])
+
+
+def squares(matrix: Tensor) -> Tensor:
+    """Return matrix^T matrix of every problem; large ones one by one, by a product with no copies.
+
+    On the CPU NumPy's product is taken, which sees that both factors are one matrix and does half the work (BLAS syrk).
+    """
+    if matrix[0].numel() < _LARGE:
+        return multiply(matrix.mT, matrix)
+    if matrix.device.type != "cpu":
+        return torch.stack([torch.mm(own.T, own) for own in matrix])
+    return torch.stack([torch.from_numpy(own.T @ own) for own in matrix.numpy()])
 
 
 def damped_step(jacobian: Tensor, residual: Tensor, damping: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return d of (J^T W J + damping diag) d = J^T W r, [problems, n]; zeros where the matrix is not definite."""
     weighted = jacobian if weights is None else jacobian * weights.unsqueeze(-1)
-    matrix = multiply(weighted.mT, jacobian)
-    right = (weighted * residual.unsqueeze(-1)).sum(dim=1)
+    return solve_damped(multiply(weighted.mT, jacobian), apply_transposed(weighted, residual), damping)[0]
+
+
+def solve_damped(matrix: Tensor, right: Tensor, damping: Tensor) -> tuple[Tensor, Tensor]:
+    """Return d of (A + damping diag) d = b, [problems, n], and which A were definite; d is zero where not."""
     diagonal = matrix.diagonal(dim1=-2, dim2=-1)
     floor = 1e-8 * diagonal.amax(dim=-1, keepdim=True) + 1e-300
     matrix = matrix + torch.diag_embed((damping[:, None] + 1e-13) * (diagonal + floor))
-    factor, failed = torch.linalg.cholesky_ex(matrix)
-    factor = torch.where((failed != 0)[:, None, None], torch.eye(matrix.shape[-1], dtype=matrix.dtype), factor)
+    factor, definite = factorise(matrix)
     step = torch.cholesky_solve(right.unsqueeze(-1), factor).squeeze(-1)
-    return torch.where((failed != 0)[:, None] | ~step.isfinite().all(dim=-1, keepdim=True), 0.0, step)
+    definite = definite & step.isfinite().all(dim=-1)
+    return torch.where(definite[:, None], step, 0.0), definite
+
+
+def factorise(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the lower Cholesky factors [problems, n, n] and which exist; the identity where one does not."""
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    return torch.where((failed != 0)[:, None, None], identity, factor), failed == 0

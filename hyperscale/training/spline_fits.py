@@ -11,7 +11,7 @@ from hyperscale.training import splines
 from hyperscale.training.grid_fit import GridFit
 from hyperscale.training.iteration import IteratedRun
 from hyperscale.training.spline_meshes import Mesh, Parts, fit_values, mesh_of
-from hyperscale.training.spline_networks import first_layer_knots, network, num_knots, spline_values
+from hyperscale.training.spline_networks import are_splines, first_layer_knots, network, num_knots, spline_values
 from hyperscale.training.splines import Array, Index, as_array
 
 
@@ -68,7 +68,11 @@ class SplineRun(IteratedRun):
         fitted = fit_values(mesh)
         errors = [self.measure(mesh, mesh.residual(values)) for values in (own, fitted)]
         values = np.where((errors[0] <= errors[1])[:, None], own, fitted)
-        given = self.measure(mesh, Parts(grid=self.fits.residual(), knots=mesh.residual(own).knots))
+        given = errors[0].copy()
+        others = ~are_splines(self.fits.shape, self.fits.theta(), knots)
+        if others.any():  # networks with more kinks than knots are measured as they are
+            whole = Parts(grid=self.fits.residual(), knots=mesh.residual(own).knots)
+            given = np.where(others, self.measure(mesh, whole), given)
         self.arrays = {"knots": knots, "values": values, "objective": np.fmin(*errors), "given": given}
 
     def measure(self, mesh: Mesh, residual: Parts) -> Array:  # noqa: ARG002

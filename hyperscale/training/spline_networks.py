@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hyperscale.methods.hypernetwork import Hypernetwork
@@ -16,7 +17,7 @@ from hyperscale.methods.method import Dims, Method
 from hyperscale.methods.per_instance import PerInstance
 from hyperscale.networks.activations import activation_function
 from hyperscale.networks.mlp import Shape, evaluate
-from hyperscale.training.splines import Array, as_array, nodes_of, separated
+from hyperscale.training.splines import MIN_GAP, Array, as_array, nodes_of, separated
 
 
 def is_table(method: Method) -> bool:
@@ -41,18 +42,30 @@ def first_layer_knots(shape: Shape, theta: Tensor, num: int) -> Array:
 
     Of more kinks than that the largest jumps of the slope stay; where there are fewer, the widest gaps are halved.
     """
-    (weight, bias), (last, _) = shape.split(theta)
-    assert bias is not None
-    first, offset, outer = as_array(weight[:, 0]), as_array(bias), as_array(last[..., 0])
-    kinks = -offset / np.where(first == 0, 1e-300, first)
-    inside = np.isfinite(kinks) & (np.abs(kinks) < 1)
-    jump = np.where(inside, np.abs(first * outer), -1.0)
+    kinks, inside, slopes = _kinks(shape, theta)
+    jump = np.where(inside, slopes, -1.0)
     order = np.argsort(-jump, axis=1, kind="stable")[:, :num]
     kept = np.take_along_axis(np.where(inside, kinks, np.inf), order, axis=1)
     kept = np.concatenate((kept, np.full((len(kept), max(0, num - kept.shape[1])), np.inf)), axis=1)
     for _ in range(int(np.isinf(kept).sum(axis=1).max(initial=0))):
         _halve_widest(kept)
     return separated(kept) if num else kept
+
+
+def are_splines(shape: Shape, theta: Tensor, knots: Array) -> NDArray[np.bool_]:
+    """Return which networks are splines with the ``knots`` read from them: none was left out or pushed apart."""
+    _, inside, _ = _kinks(shape, theta)
+    apart = np.diff(nodes_of(knots), axis=1).min(axis=1) > 1.01 * MIN_GAP
+    return np.asarray(apart & (inside.sum(axis=1) <= knots.shape[1]))
+
+
+def _kinks(shape: Shape, theta: Tensor) -> tuple[Array, NDArray[np.bool_], Array]:
+    """Return the kinks of all units, which lie inside (-1, 1), and their jumps of the slope, [networks, width]."""
+    (weight, bias), (last, _) = shape.split(theta)
+    assert bias is not None
+    first, offset, outer = as_array(weight[:, 0]), as_array(bias), as_array(last[..., 0])
+    kinks = -offset / np.where(first == 0, 1e-300, first)
+    return kinks, np.isfinite(kinks) & (np.abs(kinks) < 1), np.abs(first * outer)
 
 
 def _halve_widest(knots: Array) -> None:
