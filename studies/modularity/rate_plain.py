@@ -29,7 +29,7 @@ from hyperscale import (
     VarPro,
 )
 
-LINE_WIDTHS, LINE_LEVELS = (16, 24, 32, 48, 64, 96, 128, 192, 256), 10
+LINE_WIDTHS, LINE_LEVELS = (16, 32, 64, 128, 256), 10
 PLANE_WIDTHS, PLANE_LEVELS = (4, 8, 16, 32, 64), 5
 TARGET_SEEDS = range(3)
 
