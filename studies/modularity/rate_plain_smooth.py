@@ -9,7 +9,7 @@ Source      Galanti & Wolf, "On the Modularity of Hypernetworks" (2020), Theorem
             plain ReLU, for which Theorem 1 is an analogy; piecewise linear functions gain from two derivatives and from
             no more, so r = 2 is the last that shallow ReLU networks of one input show. Slices and calibration as in
             rate_plain.py.
-Budget      78 trials, about 5 minutes on one CPU core. Larger: as in rate_plain.py.
+Budget      70 trials, about 3 minutes on one CPU core. Larger: as in rate_plain.py.
 """
 
 from analysis import theorems
