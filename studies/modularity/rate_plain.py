@@ -8,8 +8,8 @@ Prediction  As N^(-1/n), from below (Theorem 1) and from above (Definition 1): N
 Source      Galanti & Wolf, "On the Modularity of Hypernetworks" (2020), Theorem 1 and Definition 1, r = 1. Chosen here:
             plain ReLU, for which Theorem 1 is an analogy; I = -2/3 and 2/3 (and 0, where y vanishes), which stand at a
             third of their cell at every scale; calibration on x^2 tilted by I.
-Budget      60 trials, about 5 minutes on one CPU core. Larger: more WIDTHS and LINE_LEVELS with 2^LINE_LEVELS above
-            the largest width, more PLANE_WIDTHS.
+Budget      70 trials, about 3 minutes on one CPU core. Larger: more LINE_WIDTHS, and LINE_LEVELS with
+            2^LINE_LEVELS well above the largest (so that no error comes near the finest bumps); more PLANE_WIDTHS.
 """
 
 from analysis import theorems
@@ -29,7 +29,7 @@ from hyperscale import (
     VarPro,
 )
 
-LINE_WIDTHS, LINE_LEVELS = (16, 24, 32, 48, 64, 96, 128, 192, 256), 10
+LINE_WIDTHS, LINE_LEVELS = (16, 32, 64, 128, 256), 10
 PLANE_WIDTHS, PLANE_LEVELS = (4, 8, 16, 32, 64), 5
 TARGET_SEEDS = range(3)
 

@@ -8,8 +8,10 @@ Prediction  No: at least c N^-1 for networks fitted to y(., I) alone and c N^(-1
 Source      Galanti & Wolf, "On the Modularity of Hypernetworks" (2020), Theorem 1, r = 1; DeVore, Howard & Micchelli
             (1989) for the family. Chosen here: plain ReLU, for which Theorem 1 is an analogy; w = 2 cells for n = 1 and
             w = 4 cells^2 for n = 2, random signs and signs searched for (adversarial).
-Budget      BUDGET
+Budget      50 trials, about 2 minutes on one CPU core. Larger: more LINE_CELLS (powers of 2) and PLANE_CELLS.
 """
+
+from dataclasses import replace
 
 from analysis import theorems
 from hyperscale import (
@@ -28,7 +30,7 @@ from hyperscale import (
     VarPro,
 )
 
-LINE_CELLS = (4, 8, 16, 32, 64, 128)
+LINE_CELLS = (8, 16, 32, 64, 128)
 PLANE_CELLS = (1, 2, 3, 4, 5)
 SIGNS = ("random", "adversarial")
 
@@ -66,10 +68,11 @@ plane = [
 study = Study(
     name="rate-plain-bumps",
     settings=[*line, *plane],
-    seeds=range(3),
+    seeds=range(2),
     metrics=("sup_error", "rmse"),
     claims=(
-        theorems.instance_plain_rate(bumps(LINE_CELLS[-1], "random"), calibration=gap),
-        theorems.plain_rate(bumps(PLANE_CELLS[-1], "random")),
+        # No resolution: the errors lie below the bumps' height by design, and every size has bumps of its own.
+        replace(theorems.instance_plain_rate(bumps(LINE_CELLS[-1], "random"), calibration=gap), resolution=None),
+        replace(theorems.plain_rate(bumps(PLANE_CELLS[-1], "random")), resolution=None),
     ),
 )

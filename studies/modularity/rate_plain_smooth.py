@@ -9,7 +9,7 @@ Source      Galanti & Wolf, "On the Modularity of Hypernetworks" (2020), Theorem
             plain ReLU, for which Theorem 1 is an analogy; piecewise linear functions gain from two derivatives and from
             no more, so r = 2 is the last that shallow ReLU networks of one input show. Slices and calibration as in
             rate_plain.py.
-Budget      78 trials, about 5 minutes on one CPU core. Larger: as in rate_plain.py.
+Budget      70 trials, about 3 minutes on one CPU core. Larger: as in rate_plain.py.
 """
 
 from analysis import theorems
@@ -29,7 +29,7 @@ from hyperscale import (
     VarPro,
 )
 
-LINE_WIDTHS, LINE_LEVELS = (16, 24, 32, 48, 64, 96, 128, 192, 256), 10
+LINE_WIDTHS, LINE_LEVELS = (16, 32, 64, 128, 256), 10
 PLANE_WIDTHS, PLANE_LEVELS = (4, 8, 16, 32, 64), 5
 TARGET_SEEDS = range(3)
 
