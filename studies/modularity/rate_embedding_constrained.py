@@ -3,8 +3,8 @@
 Question    How does the largest error of q(x, e(I)) fall with the size of q when the theorem's bounds are enforced?
 Prediction  No faster than N_q^(-1/2) on the hardest targets, for m1 = m2 = 1 and r = 1. With a fixed bound on C(q) no
             width follows all the teeth of such a target, so the error may stop falling altogether.
-Source      Galanti & Wolf, "On the Modularity of Hypernetworks" (2020), Theorem 2 (item TH-M2). Chosen here: a shallow q
-            of clipped ReLUs (tanh is admissible too), e a table without biases. C(e) <= 1 is what e(I) = I needs,
+Source      Galanti & Wolf, "On the Modularity of Hypernetworks" (2020), Theorem 2 (item TH-M2). Chosen here: a shallow
+            q of clipped ReLUs (tanh is admissible too), e a table without biases. C(e) <= 1 is what e(I) = I needs,
             C(q) <= 8 is twice what unbounded fits of moderate width took; L-BFGS with projection.
 Budget      20 trials, about two minutes on one CPU core.
 """
