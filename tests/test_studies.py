@@ -29,7 +29,7 @@ NUM_TRIALS = {
     "rate-embedding-fixed": 40,
     "rate-embedding-fixed-bumps": 20,
     "rate-embedding-growing": 20,
-    "rate-embedding-growing-wide": 16,
+    "rate-embedding-growing-wide": 28,
     "rate-total": 56,
     "spectral-complexity": 960,
     "synthetic-depth": 1600,
