@@ -25,8 +25,12 @@ ROOT = Path(__file__).parent.parent
 STUDIES = sorted(ROOT.glob("studies/**/*.py"))
 NUM_TRIALS = {
     "quickstart": 162,
+    "rate-embedding-constrained": 20,
     "rate-embedding-fixed": 40,
-    "rate-embedding-fixed-bumps": 40,
+    "rate-embedding-fixed-bumps": 20,
+    "rate-embedding-growing": 20,
+    "rate-embedding-growing-wide": 28,
+    "rate-total": 56,
     "spectral-complexity": 960,
     "synthetic-depth": 1600,
     "toy": 45,

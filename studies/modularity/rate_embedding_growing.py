@@ -8,7 +8,7 @@ Source      Galanti & Wolf, "On the Modularity of Hypernetworks" (2020), Theorem
             analogy; e a table without biases; E at most the width, since q sees no more than that of a longer embedding
             unless it is activated (`ActivatedEmbedding` is such a choice for METHOD); |W^1|_1 is not bounded, and for
             ReLUs a bound on it alone asks nothing. L-BFGS from torch's initialisation: other starts ended higher.
-Budget      20 trials, about three minutes on one CPU core.
+Budget      20 trials, about a minute on one CPU core.
 """
 
 from analysis import theorems

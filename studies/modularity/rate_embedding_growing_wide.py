@@ -6,13 +6,13 @@ Prediction  No faster than N_q^(-1/min(m, 2 m1)) = N_q^(-1/2) on the hardest tar
 Source      Galanti & Wolf, "On the Modularity of Hypernetworks" (2020), Theorem 3 (item TH-M3). Chosen here as in
             `rate_embedding_growing`: ReLUs, an analogy; e a table of 17 x 17 knots, one at every corner of the finest
             cells; E = width / 2; |W^1|_1 is not bounded; L-BFGS from torch's initialisation.
-Budget      16 trials, about four minutes on one CPU core.
+Budget      28 trials, about three minutes on one CPU core.
 """
 
 from analysis import theorems
 from hyperscale import LBFGS, BestApproximation, Embedding, HatEncoder, SobolevBall, Stages, Study, TrainingGrid
 
-WIDTHS = (4, 8, 16, 32)
+WIDTHS = (4, 6, 8, 12, 16, 24, 32)
 UNITS_PER_COORDINATE = 2
 METHOD = Embedding  # or ActivatedEmbedding
 TARGET_SEEDS = (0, 1)
