@@ -9,7 +9,8 @@ Source      Galanti & Wolf, "On the Modularity of Hypernetworks" (2020), Theorem
             smallest case in which the rates part. Targets: the all-scales family of the Sobolev ball, three draws.
             The hypernetwork is a table of weights, two knots of I per finest cell; its g has equispaced kinks, the same
             for all I, and the last layer fits every I by least squares. Networks for single I (24 values, off the
-            dyadic grid) start from the exact free knots. The embedding is a table of one number. Calibration: y = c (exp(x) + x I), whose infimum is known exactly.
+            dyadic grid) start from the exact free knots. The embedding is a table of one number. Calibration:
+            y = c (exp(x) + x I), whose infimum is known exactly.
 Budget      @BUDGET@
 """
 
