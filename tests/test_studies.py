@@ -30,7 +30,7 @@ NUM_TRIALS = {
     "rate-embedding-fixed-bumps": 20,
     "rate-embedding-growing": 20,
     "rate-embedding-growing-wide": 28,
-    "rate-total": 56,
+    "rate-total": 60,
     "spectral-complexity": 960,
     "synthetic-depth": 1600,
     "toy": 45,

@@ -6,7 +6,7 @@ Prediction  No faster than N_q^(-1/2) on the hardest targets, for m1 = m2 = 1 an
 Source      Galanti & Wolf, "On the Modularity of Hypernetworks" (2020), Theorem 2 (item TH-M2). Chosen here: a shallow
             q of clipped ReLUs (tanh is admissible too), e a table without biases. C(e) <= 1 is what e(I) = I needs,
             C(q) <= 8 is twice what unbounded fits of moderate width took; L-BFGS with projection.
-Budget      20 trials, about two minutes on one CPU core.
+Budget      20 trials, about a minute on one CPU core.
 """
 
 from analysis import theorems

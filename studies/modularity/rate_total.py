@@ -8,7 +8,7 @@ Prediction  For m1 = m2 = 1 and r = 1: hypernetwork O(N^-1), as a table of weigh
 Source      Galanti & Wolf, "On the Modularity of Hypernetworks" (2020), Theorem 5 and section 4.2 (item TH-M5). Chosen
             here: effective dimensions w = 2 and 4; f a table on hat functions, growing, and g of the target's own
             width, so that g is exact and f alone limits the error; shallow ReLU networks throughout, an analogy.
-Budget      56 trials, about five minutes on one CPU core.
+Budget      60 trials, about five minutes on one CPU core.
 """
 
 from analysis import theorems
@@ -29,7 +29,7 @@ from hyperscale import (
 )
 
 KNOTS = (3, 5, 9, 17, 33, 65)  # of the hypernetwork's table: N = 24 knots
-WIDTHS = (8, 16, 32, 64)  # of q: N = 7 width + 2
+WIDTHS = (4, 8, 16, 32, 64)  # of q: N = 7 width + 2
 MONOLITHIC_WIDTHS = (16, 32, 64, 128)  # N = 4 width
 EFFECTIVE_DIMS = (2, 4)
 PRIMARY_WIDTH = 8
