@@ -150,7 +150,8 @@ def _obstacles(
         found.append((Cause.BUDGET, f"{envelope.budget_note}; let the study run to its end"))
     if envelope.missing_note:
         found.append((Cause.NO_DATA, f"{envelope.missing_note}; use learning rates at which every target trains"))
-    if claim.resolution is not None and min(envelope.values) < claim.resolution:
+    growing = bool(envelope.growth_note)  # every size has bumps of its own height, below which it is meant to come
+    if claim.resolution is not None and not growing and min(envelope.values) < claim.resolution:
         found.append(
             (
                 Cause.RESOLVED,

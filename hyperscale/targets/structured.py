@@ -155,7 +155,7 @@ class Structured(Target):
 
     def columns(self) -> dict[str, str | int | float]:
         """Add the fields."""
-        row = {**Target.columns(self), "primary_width": self.primary_width, "effective_dim": self.effective_dim}
+        row = {**Target.columns(self), "target_width": self.primary_width, "target_effective_dim": self.effective_dim}
         row |= {"smoothness": self.smoothness, "levels": self.levels, "selector_bound": self.bound}
         return {**row, "target_seed": self.seed}
 
