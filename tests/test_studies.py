@@ -12,16 +12,28 @@ from pathlib import Path
 import pytest
 
 from hyperscale.settings.approximation import Approximation
+from hyperscale.settings.best_approximation import BestApproximation
 from hyperscale.settings.generation import Generation
 from hyperscale.settings.lipschitz import LipschitzQuotient
 from hyperscale.settings.setting import Setting
 from hyperscale.study import load_study
 from hyperscale.targets.inner_product import InnerProduct
 from hyperscale.targets.target import FixedSample, FreshPoints
+from hyperscale.training.grid_fit import TrainingGrid
 
 ROOT = Path(__file__).parent.parent
 STUDIES = sorted(ROOT.glob("studies/**/*.py"))
-NUM_TRIALS = {"quickstart": 162, "toy": 45, "synthetic-depth": 1600, "spectral-complexity": 960}
+NUM_TRIALS = {
+    "quickstart": 162,
+    "toy": 45,
+    "synthetic-depth": 1600,
+    "spectral-complexity": 960,
+    "rate-plain": 70,
+    "rate-plain-smooth": 70,
+    "rate-plain-bumps": 50,
+    "one-more-neuron": 640,
+    "depth-two-rates": 72,
+}
 
 
 def test_every_study_is_counted_here() -> None:
@@ -70,6 +82,9 @@ def shrunk(setting: Setting) -> Setting:
     """Return the same setting with a tiny budget: same method, same program apart from sizes of samples."""
     if isinstance(setting, Generation):
         return dataclasses.replace(setting, steps=3)
+    if isinstance(setting, BestApproximation):
+        grid = TrainingGrid(x_points=17, instances=17)
+        return dataclasses.replace(setting.brief(3), grid=grid, grid_points=17)
     if isinstance(setting, LipschitzQuotient):
         return dataclasses.replace(setting, pairs=2, rounds=2)
     assert isinstance(setting, Approximation)
