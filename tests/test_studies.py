@@ -25,12 +25,18 @@ ROOT = Path(__file__).parent.parent
 STUDIES = sorted(ROOT.glob("studies/**/*.py"))
 NUM_TRIALS = {
     "quickstart": 162,
+    "depth-two-rates": 72,
+    "one-more-neuron": 640,
     "rate-embedding-constrained": 20,
     "rate-embedding-fixed": 40,
     "rate-embedding-fixed-bumps": 20,
     "rate-embedding-growing": 20,
     "rate-embedding-growing-wide": 28,
+    "rate-plain": 70,
+    "rate-plain-bumps": 50,
+    "rate-plain-smooth": 70,
     "rate-total": 60,
+    "separation": 210,
     "spectral-complexity": 960,
     "synthetic-depth": 1600,
     "toy": 45,
@@ -83,11 +89,11 @@ def shrunk(setting: Setting) -> Setting:
     """Return the same setting with a tiny budget: same method, same program apart from sizes of samples."""
     if isinstance(setting, Generation):
         return dataclasses.replace(setting, steps=3)
+    if isinstance(setting, BestApproximation):
+        grid = TrainingGrid(x_points=17, instances=17)
+        return dataclasses.replace(setting.brief(3), grid=grid, grid_points=17)
     if isinstance(setting, LipschitzQuotient):
         return dataclasses.replace(setting, pairs=2, rounds=2)
-    if isinstance(setting, BestApproximation):
-        small = TrainingGrid(x_points=9, instances=9)
-        return dataclasses.replace(setting.brief(3), grid=small, grid_points=9)
     assert isinstance(setting, Approximation)
     if isinstance(setting.points, FixedSample):
         points = FixedSample(size=20, test_size=10, batch_size=10)

@@ -13,7 +13,7 @@ Source      Galanti & Wolf, "On the Modularity of Hypernetworks" (2020), Eq. 2; 
             Zhevnerchuk (NeurIPS 2020). Chosen here: the parameter counts, at which networks of two, three and four
             hidden layers of nearly even widths have exactly the same N; the envelope takes the best of the three
             depths, of the seeds and, at each I, of RESTARTS starts. One target of all scales per seed in TARGET_SEEDS.
-Budget      BUDGET
+Budget      72 trials, about 5 minutes on one CPU core. Larger: more WIDTHS, RESTARTS and STEPS.
 """
 
 from analysis import theorems
