@@ -32,7 +32,7 @@ NUM_TRIALS = {
     "rate-plain-smooth": 70,
     "rate-plain-bumps": 50,
     "one-more-neuron": 640,
-    "depth-two-rates": 72,
+    "depth-two-rates-2": 24,
 }
 
 
