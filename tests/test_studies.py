@@ -25,6 +25,7 @@ ROOT = Path(__file__).parent.parent
 STUDIES = sorted(ROOT.glob("studies/**/*.py"))
 NUM_TRIALS = {
     "quickstart": 162,
+<<<<<<< HEAD
     "depth-two-rates": 72,
     "one-more-neuron": 640,
     "rate-embedding-constrained": 20,
@@ -40,6 +41,16 @@ NUM_TRIALS = {
     "spectral-complexity": 960,
     "synthetic-depth": 1600,
     "toy": 45,
+=======
+    "toy": 45,
+    "synthetic-depth": 1600,
+    "spectral-complexity": 960,
+    "rate-plain": 70,
+    "rate-plain-smooth": 70,
+    "rate-plain-bumps": 50,
+    "one-more-neuron": 640,
+    "depth-two-rates-2": 24,
+>>>>>>> w5-st1
 }
 
 

@@ -19,6 +19,7 @@ from hyperscale.trial import Trial
 
 _PROBED_PART = 0.04
 _LEAST_WORK_S = 2.0
+_PROBED_STEPS = 8
 _PROBE_S = 0.3
 
 
@@ -130,8 +131,10 @@ class Planner:
         if total < _LEAST_WORK_S:
             return []
         by_work = sorted((key for key in work if len(groups[key]) > 1), key=lambda key: -work[key])
-        # A probe takes some slices of training, and two evaluations, which are long for some settings.
-        costs = [_PROBE_S + 2 * estimated_speed(groups[key][0].setting).evaluation_s for key in by_work]
+        # A probe takes some slices of training of a few members, and two evaluations. Either is long for some settings:
+        # a step of a chain of solvers may be all of its training.
+        guesses = [estimated_speed(groups[key][0].setting) for key in by_work]
+        costs = [_PROBE_S + 2 * guess.evaluation_s + _PROBED_STEPS * guess.step_seconds[0] for guess in guesses]
         ends = itertools.accumulate(costs)
         return [
             key for i, (key, end) in enumerate(zip(by_work, ends, strict=True)) if not i or end <= _PROBED_PART * total

@@ -1,0 +1,59 @@
+"""Theorem 4 on smooth targets and in two dimensions of I: how the hypernetwork's error falls with its primary size.
+
+Question    Does the hypernetwork's largest error fall like N_g^(-r/m1), whatever m2 is, and stay within a factor 3 of
+            what the best weights of every I alone reach?
+Prediction  N_g^-2 for m1 = 1 and r = 2, with f as large as needed (Theorem 4); at most 3 times the largest infimum of
+            a single I (eq. 4).
+Source      Galanti & Wolf, "On the Modularity of Hypernetworks" (2020), Theorem 4 and eq. 4. Targets: the all-scales
+            family of W(2, 2), three draws; r = 1 is in separation.py. f is a table of weights, one row for every knot
+            of I, with one first layer for all I whose kinks are moved by variable projection. Calibration:
+            y = c (exp(x) + x I), whose infimum is known exactly.
+Budget      @BUDGET@
+"""
+
+from analysis import theorems
+from hyperscale import (
+    BestApproximation,
+    Calibration,
+    HatEncoder,
+    Hypernetwork,
+    Knots,
+    LpContinuation,
+    SobolevBall,
+    Stages,
+    Study,
+    Tilted,
+    TrainingGrid,
+    VarPro,
+)
+
+LEVELS = 8
+WIDTHS = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96)  # units of g; N = 3 units
+SEEDS = 2
+
+fine = 2 ** (LEVELS + 1) + 1
+targets = [SobolevBall(x_dim=1, conditioning_dim=1, smoothness=2, levels=LEVELS, seed=seed) for seed in range(3)]
+known = Tilted(x_dim=1, conditioning_dim=1, profile="exponential", smoothness=2)
+calibration = Calibration(where={"target": "Tilted"}, infimum_column="per_instance_reached")
+
+study = Study(
+    name="rate-hypernetwork",
+    settings=[
+        BestApproximation(
+            method=Hypernetwork(primary_widths=(width,), encoder=HatEncoder(knots=fine), bias="hidden"),
+            target=target,
+            optimizer=Stages(Knots(), VarPro(iterations=5), LpContinuation(powers=(2, 8), iterations=4)),
+            grid=TrainingGrid(x_points=2 * fine - 1, instances=fine),
+            grid_points=2 * fine - 1,
+        )
+        for width in WIDTHS
+        for target in (*targets, known)
+    ],
+    seeds=range(SEEDS),
+    metrics=("sup_error", "rmse"),
+    claims=(
+        theorems.hypernetwork_rate(targets[0], calibration=calibration),
+        theorems.hypernetwork_match(targets[0], calibration=calibration),
+        theorems.infimum_factor(),
+    ),
+)
