@@ -25,14 +25,14 @@ ROOT = Path(__file__).parent.parent
 STUDIES = sorted(ROOT.glob("studies/**/*.py"))
 NUM_TRIALS = {
     "quickstart": 162,
-<<<<<<< HEAD
-    "depth-two-rates": 72,
+    "depth-two-rates-2": 24,
     "one-more-neuron": 640,
     "rate-embedding-constrained": 20,
     "rate-embedding-fixed": 40,
     "rate-embedding-fixed-bumps": 20,
     "rate-embedding-growing": 20,
     "rate-embedding-growing-wide": 28,
+    "rate-hypernetwork": 80,
     "rate-plain": 70,
     "rate-plain-bumps": 50,
     "rate-plain-smooth": 70,
@@ -41,16 +41,6 @@ NUM_TRIALS = {
     "spectral-complexity": 960,
     "synthetic-depth": 1600,
     "toy": 45,
-=======
-    "toy": 45,
-    "synthetic-depth": 1600,
-    "spectral-complexity": 960,
-    "rate-plain": 70,
-    "rate-plain-smooth": 70,
-    "rate-plain-bumps": 50,
-    "one-more-neuron": 640,
-    "depth-two-rates-2": 24,
->>>>>>> w5-st1
 }
 
 
