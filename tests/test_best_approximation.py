@@ -71,7 +71,7 @@ def finish(members: list[tuple[BestApproximation, int]]) -> Any:
         ({"grid": 33}, "BestApproximation.grid"),
         ({"grid_points": 1}, "BestApproximation.grid_points"),
         ({"grid_points": 4097}, r"BestApproximation.grid_points .* 2\^24"),
-        ({"grid": TrainingGrid(x_points=2049, instances=2049)}, r"BestApproximation.grid is .* 2\^22"),
+        ({"grid": TrainingGrid(x_points=4097, instances=4097)}, r"BestApproximation.grid is .* 2\^24"),
         ({"certificate": 1}, "BestApproximation.certificate"),
         ({"constraints": 2.0}, "BestApproximation.constraints"),
         ({"method": METHODS["per-instance"], "constraints": Constraints(max_first_layer=1)}, "allowed: Embedding"),
