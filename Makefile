@@ -6,7 +6,7 @@ STORE ?= results
 
 .PHONY: help demo test lint test-slow test-gpu clean \
 	bench bench-battery bench-cells bench-ray bench-driver bench-recording bench-packs bench-gpu bench-power \
-	bench-fits
+	bench-fits bench-approximation
 .DEFAULT_GOAL := help
 
 help:  ## Show what can be made.
@@ -65,6 +65,10 @@ bench-recording: $(VENV)/installed  ## Recording in MLflow against Ray Tune's ca
 
 bench-power: $(VENV)/installed  ## Octaves of N that verdicts need, simulated; writes tests/bench/power.md (under a minute).
 	$(BIN)/python -m tests.bench.power
+
+bench-approximation: $(VENV)/installed  ## Fits against exact infima and a SciPy loop; writes tests/bench/approximation.md (about 10 minutes).
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.bench.approximation_gap
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.bench.approximation_speed
 
 clean:  ## Remove the virtual environment and caches; results stay.
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info
