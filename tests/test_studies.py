@@ -32,7 +32,7 @@ NUM_TRIALS = {
     "rate-embedding-fixed-bumps": 20,
     "rate-embedding-growing": 20,
     "rate-embedding-growing-wide": 28,
-    "rate-hypernetwork": 80,
+    "rate-hypernetwork": 72,
     "rate-plain": 70,
     "rate-plain-bumps": 50,
     "rate-plain-smooth": 70,

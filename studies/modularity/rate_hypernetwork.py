@@ -27,8 +27,8 @@ from hyperscale import (
     VarPro,
 )
 
-LEVELS = 8
-WIDTHS = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96)  # units of g; N = 3 units
+LEVELS = 7
+WIDTHS = (4, 6, 8, 12, 16, 24, 32, 48, 64)  # units of g; N = 3 units
 SEEDS = 2
 
 fine = 2 ** (LEVELS + 1) + 1
