@@ -1,6 +1,6 @@
 """Packed variable projection against a loop of `scipy.optimize.least_squares`, one fit at a time; a Markdown table.
 
-``python -m tests.bench.approximation_speed`` (about half a minute). Both fit shallow ReLU networks with k knots to the same
+``python -m tests.bench.approximation_speed`` (half a minute). Both fit shallow ReLU networks with k knots to the same
 all-scales targets from the same start, on the same grid of 32 (k + 1) + 1 points. The loop has an analytic Jacobian and
 takes the best of eight settings for every case: over all 3 (k + 2) weights, or over the k kinks and k + 2 coefficients
 of a + b x + sum_j c_j relu(x - t_j), which has no redundant weights; by `trf` and by `lm`; with tolerances (ftol, xtol
@@ -193,9 +193,8 @@ def section() -> str:
 def main() -> None:
     """Print the table."""
     began = time.process_time()
-    print(
-        f"\n# Packed fits against a loop\n\n`{command()}`, {machine('numpy', 'scipy')} {torch.get_num_threads()} threads.\n\n{section()}"
-    )  # noqa: T201
+    where = f"`{command()}`, {machine('numpy', 'scipy')} {torch.get_num_threads()} threads."
+    print(f"\n# Packed fits against a loop\n\n{where}\n\n{section()}")  # noqa: T201
     print(f"\nIn {time.process_time() - began:.0f} s.")  # noqa: T201
 
 
