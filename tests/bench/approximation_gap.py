@@ -1,13 +1,13 @@
 """Achieved error over the infimum, shallow ReLU networks with k knots, chains of stages as columns; a Markdown table.
 
 ``python -m tests.bench.approximation_gap [--knots 3 7 15 ...]``. Networks are `PerInstance` of width k + 2 with a
-hidden bias: k = width - 2 knots, N = 3 (k + 2) weights. The denominators are E_k, the infima over continuous piecewise
-linear functions with k knots: of x^2 1 / (2 (k + 1)^2), of exp half the equal chord error of k + 1 pieces, and of the
-slices of the all-scales family what `targets/exact.py` gives on the finer grid, its largest over the slices. The numerator is the
-largest error over the slices on a grid 16 times (all scales: 4 times) as fine as the one trained on; a number is the
-median over seeds of numerator / denominator. Adam starts from torch's default initialisation and counts with the better
-of two learning rates, up to 31 knots. Seeds: 5, and 3 for all scales. The last line gives the least-squares slope of
-log(median gap) in log N and its standard error.
+hidden bias: k = width - 2 knots, N = 3 (k + 2) weights. The denominators are E_k, the infima over continuous
+piecewise linear functions with k knots: of x^2 1 / (2 (k + 1)^2), of exp half the equal chord error of k + 1 pieces,
+and of the slices of the all-scales family what `targets/exact.py` gives on the finer grid, its largest over the
+slices. The numerator is the largest error over the slices on a grid 16 times (all scales: 4 times) as fine as the one
+trained on; a number is the median over seeds of numerator / denominator. Adam starts from torch's default
+initialisation and counts with the better of two learning rates, up to 31 knots. Seeds: 5, and 3 for all scales. The
+last line gives the least-squares slope of log(median gap) in log N and its standard error.
 """
 
 from __future__ import annotations
