@@ -60,7 +60,7 @@ CHAINS: dict[str, tuple[str, Stage]] = {
 class Shifted(SobolevBall):
     """The all-scales family at I' = 7 I / 8 - 1 / 12: eight equispaced I become centres of cells of width 1 / 12."""
 
-    def prepare(self, targets: Sequence[Target], seeds: Sequence[int], device: str) -> PreparedTarget:
+    def prepare(self, targets: Sequence[SobolevBall], seeds: Sequence[int], device: str) -> PreparedTarget:
         """Return the family's members, evaluated at I'."""
         return _ShiftedMembers(SobolevBall.prepare(self, targets, seeds, device))
 
@@ -170,7 +170,8 @@ def gaps(target: str, num_knots: int) -> list[float]:
             fit = make(target, num_knots, points + 1)
             train(Descent(optimizer=Adam(lr=rate), steps=ADAM_STEPS), fit)
             adam.append(gap(fit.params))
-    found, reached = [min(adam)], {}
+    found = [min(adam)]
+    reached: dict[str, Tensor] = {}
     for name, (before, stage) in CHAINS.items():
         if scales and isinstance(stage, OuterLP):
             found.append(math.nan)

@@ -14,6 +14,7 @@ seconds of one thread each (set OMP_NUM_THREADS=1 and OPENBLAS_NUM_THREADS=1), w
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,7 @@ from tests.bench.machine import command, machine
 from tests.bench.tables import table, times
 
 INSTANCES = 8
+Functions = tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]
 TOLERANCES = (1e-4, 1e-8)
 ITERATIONS = (10, 20, 60)
 
@@ -72,7 +74,7 @@ def packed(fit: GridFit, iterations: int) -> float:
     return time.process_time() - started
 
 
-def weights_residual(x: np.ndarray, y: np.ndarray, width: int):
+def weights_residual(x: np.ndarray, y: np.ndarray, width: int) -> Functions:
     """Return the residual h - y and its Jacobian as functions of the 3 width weights (w, b, c)."""
 
     def residual(theta: np.ndarray) -> np.ndarray:
@@ -88,7 +90,7 @@ def weights_residual(x: np.ndarray, y: np.ndarray, width: int):
     return residual, jacobian
 
 
-def kinks_residual(x: np.ndarray, y: np.ndarray, knots: int):
+def kinks_residual(x: np.ndarray, y: np.ndarray, knots: int) -> Functions:
     """Return the residual h - y and its Jacobian as functions of kinks t, changes of slope c, a and b."""
     line = np.stack((np.ones_like(x), x), axis=1)
 
@@ -150,9 +152,9 @@ def row(case: Case) -> list[str]:
     for form in ("weights", "kinks"):
         for method in ("trf", "lm"):
             for tolerance in TOLERANCES:
-                each, theirs = looped(begun, case, form, method, tolerance)
+                each, reached = looped(begun, case, form, method, tolerance)
                 name = f"{form}, {method}, {tolerance:g}"
-                comparisons.append((float(np.median(theirs / rms)), each, name, float(np.median(theirs))))
+                comparisons.append((float(np.median(reached / rms)), each, name, float(np.median(reached))))
     ratio, each, name, theirs = _best(comparisons)
     weights = _best([one for one in comparisons if one[2].startswith("weights")])
     return [
