@@ -68,7 +68,7 @@ bench-power: $(VENV)/installed  ## Octaves of N that verdicts need, simulated; w
 
 bench-approximation: $(VENV)/installed  ## Fits against exact infima and a SciPy loop; writes tests/bench/approximation.md (about 10 minutes).
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.bench.approximation_gap
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.bench.approximation_speed
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.bench.approximation_speed | tee -a tests/bench/approximation.md
 
 clean:  ## Remove the virtual environment and caches; results stay.
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info

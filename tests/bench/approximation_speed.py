@@ -1,6 +1,6 @@
 """Packed variable projection against a loop of `scipy.optimize.least_squares`, one fit at a time; a Markdown table.
 
-``python -m tests.bench.approximation_speed`` (about a minute). Both fit shallow ReLU networks with k knots to the same
+``python -m tests.bench.approximation_speed`` (half a minute). Both fit shallow ReLU networks with k knots to the same
 all-scales targets from the same start, on the same grid of 32 (k + 1) + 1 points. The loop has an analytic Jacobian and
 takes the best of eight settings for every case: over all 3 (k + 2) weights, or over the k kinks and k + 2 coefficients
 of a + b x + sum_j c_j relu(x - t_j), which has no redundant weights; by `trf` and by `lm`; with tolerances (ftol, xtol
@@ -14,6 +14,7 @@ seconds of one thread each (set OMP_NUM_THREADS=1 and OPENBLAS_NUM_THREADS=1), w
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,10 +27,11 @@ from hyperscale.training.grid_fit import GridFit, TrainingGrid
 from hyperscale.training.knots import Knots
 from hyperscale.training.spline_fits import SplineFits
 from hyperscale.training.variable_projection import VarPro
-from tests.bench.machine import machine
+from tests.bench.machine import command, machine
 from tests.bench.tables import table, times
 
 INSTANCES = 8
+Functions = tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]
 TOLERANCES = (1e-4, 1e-8)
 ITERATIONS = (10, 20, 60)
 
@@ -72,7 +74,7 @@ def packed(fit: GridFit, iterations: int) -> float:
     return time.process_time() - started
 
 
-def weights_residual(x: np.ndarray, y: np.ndarray, width: int):
+def weights_residual(x: np.ndarray, y: np.ndarray, width: int) -> Functions:
     """Return the residual h - y and its Jacobian as functions of the 3 width weights (w, b, c)."""
 
     def residual(theta: np.ndarray) -> np.ndarray:
@@ -88,7 +90,7 @@ def weights_residual(x: np.ndarray, y: np.ndarray, width: int):
     return residual, jacobian
 
 
-def kinks_residual(x: np.ndarray, y: np.ndarray, knots: int):
+def kinks_residual(x: np.ndarray, y: np.ndarray, knots: int) -> Functions:
     """Return the residual h - y and its Jacobian as functions of kinks t, changes of slope c, a and b."""
     line = np.stack((np.ones_like(x), x), axis=1)
 
@@ -150,9 +152,9 @@ def row(case: Case) -> list[str]:
     for form in ("weights", "kinks"):
         for method in ("trf", "lm"):
             for tolerance in TOLERANCES:
-                each, theirs = looped(begun, case, form, method, tolerance)
+                each, reached = looped(begun, case, form, method, tolerance)
                 name = f"{form}, {method}, {tolerance:g}"
-                comparisons.append((float(np.median(theirs / rms)), each, name, float(np.median(theirs))))
+                comparisons.append((float(np.median(reached / rms)), each, name, float(np.median(reached))))
     ratio, each, name, theirs = _best(comparisons)
     weights = _best([one for one in comparisons if one[2].startswith("weights")])
     return [
@@ -193,7 +195,8 @@ def section() -> str:
 def main() -> None:
     """Print the table."""
     began = time.process_time()
-    print(f"{machine('numpy', 'scipy')} {torch.get_num_threads()} threads.\n\n{section()}")  # noqa: T201
+    where = f"`{command()}`, {machine('numpy', 'scipy')} {torch.get_num_threads()} threads."
+    print(f"\n# Packed fits against a loop\n\n{where}\n\n{section()}")  # noqa: T201
     print(f"\nIn {time.process_time() - began:.0f} s.")  # noqa: T201
 
 
