@@ -35,9 +35,9 @@ class Knots(Stage):
 
     Where g sees one x alone: ``equispaced`` knots in (-1, 1), each moved by the member's seed within ``jitter`` / 2 of
     the spacing to either side; ``equidistributed``: the same in a coordinate in which equal lengths have equal
-    integrals of abs(y'')^(1/2), the best spacing for smooth y, with the largest abs(y'') over I where all I share their
-    knots; or ``greedy``: knots and values of the best continuous piecewise-linear approximation of the slice on the
-    grid. Networks of several inputs start from ridges with random directions and evenly spread
+    integrals of abs(y'')^(1/2), the best spacing for smooth y, with the largest abs(y'') over I where all I share
+    their knots; or ``greedy``: knots and values of the best continuous piecewise-linear approximation
+    of the slice on the grid. Networks of several inputs start from ridges with random directions and evenly spread
     offsets, an embedding's table from the identity.
     """
 
