@@ -13,6 +13,7 @@ from hyperscale.errors import StudyError
 from hyperscale.networks.encoders import HatEncoder
 from hyperscale.networks.mlp import Shape, evaluate
 from hyperscale.training import splines
+from hyperscale.training.equidistribution import equidistributed, second_differences
 from hyperscale.training.knots import equispaced
 from hyperscale.training.spline_networks import first_layer_knots, network, spline_values
 from tests.grid_fits import METHODS, Formula, bumps, make_fit, mean_squares, run_stages
@@ -107,7 +108,40 @@ def test_greedy_is_refused_where_there_is_no_single_slice() -> None:
     for method in (table, METHODS["Monolithic"], METHODS["PerInstance, tanh"]):
         with pytest.raises(StudyError, match="equispaced"):
             Knots(placement="greedy").check(method, dims)
+    for method in (METHODS["Embedding"], METHODS["Monolithic"]):
+        with pytest.raises(StudyError, match="equidistributed"):
+            Knots(placement="equidistributed").check(dims=dims, method=method)
     with pytest.raises(StudyError, match="jitter"):
         Knots(jitter=2.0)
     with pytest.raises(StudyError, match="did you mean 'greedy'"):
         Knots(placement="gredy")  # type: ignore[arg-type]
+
+
+def test_equidistributed_knots_of_exp_are_the_closed_form() -> None:
+    """For e^x the integral of abs(y'')^(1/2) is 2 e^(x / 2); for x^2 and straight lines knots are equispaced."""
+    x = np.linspace(-1, 1, 2049)
+    shares = np.arange(1, 8)[None] / 8
+    at_end, at_start = np.exp(0.5), np.exp(-0.5)
+    expected = 2 * np.log(at_start + shares * (at_end - at_start))
+    knots = equidistributed(second_differences(np.exp(x)[None]), shares)
+    np.testing.assert_allclose(knots, expected, atol=1e-3)
+    for straight in (x**2, 1 / 3 + 0.7 * x, 0 * x):
+        flat = equidistributed(second_differences(straight[None]), shares)
+        np.testing.assert_allclose(flat, 2 * shares - 1, atol=1e-6)
+
+
+def test_equidistributed_knots_leave_a_straight_part_with_few() -> None:
+    """The cube of max(x, 0) is straight on the left half: one of 15 knots lies there at most; ties are kept apart."""
+    x = np.linspace(-1, 1, 1025)
+    knots = equidistributed(second_differences(np.maximum(x, 0)[None] ** 3), np.arange(1, 16)[None] / 16)
+    assert (knots < 0).sum() <= 1
+    assert (np.diff(splines.nodes_of(knots)) > 0).all()
+
+
+@pytest.mark.parametrize("method", ["PerInstance", "Hypernetwork"])
+def test_an_equidistributed_start_has_a_smaller_error_on_exp(method: str) -> None:
+    """With no jitter the largest error on exp is below that of the equispaced start."""
+    fits = [make_fit(METHODS[method], [Formula(name="exp")] * 2, [0, 1]) for _ in range(2)]
+    run_stages(fits[0], Knots(jitter=0.0))
+    run_stages(fits[1], Knots(placement="equidistributed", jitter=0.0))
+    assert (fits[1].sup_errors() < 0.8 * fits[0].sup_errors()).all()

@@ -1,4 +1,4 @@
-"""Where the kinks of the first layer start: equispaced with jitter, or greedily; the last layer by least squares."""
+"""Where the first layer's kinks start: equispaced, by curvature, or greedily; the last layer by least squares."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from hyperscale.methods.method import Dims, Method
 from hyperscale.seeding import stream_keys, uniform
 from hyperscale.training import costs, splines
 from hyperscale.training.dense_runs import DenseVarPro
+from hyperscale.training.equidistribution import equidistributed, second_differences
 from hyperscale.training.grid_fit import GridFit, TrainingGrid
 from hyperscale.training.ridges import place_ridges
 from hyperscale.training.shared_splines import SharedFits, SharedVarPro
@@ -25,7 +26,7 @@ from hyperscale.training.spline_networks import is_spline
 from hyperscale.training.splines import Array, as_array
 from hyperscale.training.stages import Stage, StageRun
 
-Placement = Literal["equispaced", "greedy"]
+Placement = Literal["equispaced", "equidistributed", "greedy"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +34,9 @@ class Knots(Stage):
     """Put the kinks of the first layer, forgetting the initial weights, and solve for the last layer.
 
     Where g sees one x alone: ``equispaced`` knots in (-1, 1), each moved by the member's seed within ``jitter`` / 2 of
-    the spacing to either side, or ``greedy``: knots and values of the best continuous piecewise-linear approximation
+    the spacing to either side; ``equidistributed``: the same in a coordinate in which equal lengths have equal
+    integrals of abs(y'')^(1/2), the best spacing for smooth y, with the largest abs(y'') over I where all I share
+    their knots; or ``greedy``: knots and values of the best continuous piecewise-linear approximation
     of the slice on the grid. Networks of several inputs start from ridges with random directions and evenly spread
     offsets, an embedding's table from the identity. Under constraints what is placed is taken back within them.
     """
@@ -45,7 +48,7 @@ class Knots(Stage):
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        check_choice("Knots.placement", self.placement, ("equispaced", "greedy"))
+        check_choice("Knots.placement", self.placement, ("equispaced", "equidistributed", "greedy"))
         check_number("Knots.jitter", self.jitter, least=0.0, most=1.0)
 
     def start(self, fit: GridFit) -> StageRun:
@@ -67,6 +70,12 @@ class Knots(Stage):
     def check(self, method: Method, dims: Dims) -> None:
         """Refuse methods without such a start."""
         costs.check_supported("Knots", method, dims)
+        if self.placement == "equidistributed" and not (isinstance(method, Hypernetwork) or is_spline(method, dims)):
+            raise StudyError(
+                "Knots(placement='equidistributed') spaces the knots of networks of one x by y'': allowed for "
+                "PerInstance with one x and one hidden layer of ReLUs, and for a Hypernetwork's table of them; "
+                f"given {method.name}. Use placement='equispaced'."
+            )
         greedy = self.placement == "greedy"
         if greedy and (isinstance(method, Hypernetwork) or not is_spline(method, dims)):
             raise StudyError(
@@ -76,8 +85,8 @@ class Knots(Stage):
 
     @property
     def label(self) -> str:
-        """``Knots(greedy)`` or ``Knots``."""
-        return "Knots(greedy)" if self.placement == "greedy" else "Knots"
+        """``Knots``, with the placement where that is not equispaced."""
+        return "Knots" if self.placement == "equispaced" else f"Knots({self.placement})"
 
 
 def equispaced(seeds: list[int], networks: int, num: int, jitter: float) -> Array:
@@ -116,6 +125,9 @@ class _Placed:
         if isinstance(fit.method, Hypernetwork):
             shared = SharedFits(fit)
             knots = equispaced(fit.seeds, 1, shared.num_knots, self.stage.jitter)
+            if self.stage.placement == "equidistributed":
+                largest = np.stack([second_differences(one).max(axis=0) for one in shared.y])
+                knots = equidistributed(largest, 0.5 * (1 + knots))
             fit.params.copy_(shared.params(knots, np.zeros((len(knots), shared.num_rows, shared.num_knots + 2))))
             SharedVarPro(fit, 1).write()
             return
@@ -129,6 +141,8 @@ class _Placed:
         else:
             networks = fits.num_problems // fit.num_members
             knots = equispaced(fit.seeds, networks, fits.num_knots, self.stage.jitter)
+            if self.stage.placement == "equidistributed":
+                knots = equidistributed(second_differences(fits.y), 0.5 * (1 + knots))
             values = fit_values(fits.mesh(knots))
         fits.write(knots, values, np.ones(len(knots), dtype=bool))
 
