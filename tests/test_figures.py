@@ -111,16 +111,19 @@ def test_the_infimum_lies_under_the_curves_and_the_bound_over_them() -> None:
 
 
 def test_a_second_floor_says_whose_sizes_it_is_at() -> None:
-    """Methods with other infima at the same sizes have lines of their own; equal ones are drawn once."""
+    """Methods of the same sizes have one line, the larger of their infima; other sizes have one of their own."""
     table = approximation_table()
     other = table["method"] == "Embedding"
-    for factor, count in ((1.0, 1), (0.5, 2)):
-        infimum = factor * 0.72 / table["num_params_primary"]
-        two = table.assign(per_instance_infimum=table["per_instance_infimum"].where(~other, infimum))
+    sizes = table["num_params_primary"]
+    for stretch, factor, count in ((1.0, 1.0, 1), (1.0, 0.5, 1), (1.5, 1.0, 2)):
+        infimum = table["per_instance_infimum"].where(~other, factor * 0.72 / sizes)
+        two = table.assign(per_instance_infimum=infimum, num_params_primary=sizes.where(~other, stretch * sizes))
         axes = figures.plot_scaling(two, build_envelopes(two)).axes[0]
         texts = [text.get_text() for text in axes.texts if "infimum" in text.get_text()]
         assert len(texts) == count
         assert any("Embedding's sizes" in text for text in texts) is (count == 2)
+        floors = [line for line in axes.lines if np.allclose(line.get_ydata()[0], 0.72 / 4)]
+        assert len(floors) >= 1
 
 
 def test_slopes_are_named_once() -> None:

@@ -26,23 +26,27 @@ Curve = tuple[Sequence[float], Sequence[float]]
 def draw_floors(axes: Axes, table: pd.DataFrame, envelopes: Sequence[Envelope]) -> list[Curve]:
     """Draw the per-instance infimum of each size, a band where it is only bracketed; return the lines (sizes, values).
 
-    Methods with the same primary networks have the same line, which is drawn once. At each size it is that of the
-    worst target, as an envelope is.
+    Methods with the same sizes have one line, the larger of theirs: both bound what no network of that size can beat,
+    at the instances that were asked. At each size it is that of the worst target, as an envelope is.
     """
-    drawn: list[Curve] = []
-    known: list[pd.Series] = []
+    found: dict[tuple[float, ...], list[pd.Series]] = {}
+    owners: dict[tuple[float, ...], str] = {}
     for envelope in envelopes:
-        if envelope.metric != _METRIC:
-            continue
         low, high = (_worst(table, envelope, name, of_trials="max") for name in (INFIMUM, REACHED))
         line = low if len(low) > 1 else high
-        if len(line) < 2 or any(_same(line, other) for other in known):
+        if envelope.metric != _METRIC or len(line) < 2:
             continue
-        sizes = line.index.to_numpy(np.float64)
-        if len(low) > 1 and low.index.equals(high.index):
-            axes.fill_between(sizes, low, high, color=_NEUTRAL, alpha=0.25, linewidth=0, zorder=1.5)
+        key = tuple(line.index)
+        earlier = found.setdefault(key, [line, high])
+        found[key] = [old.combine(new, max) for old, new in zip(earlier, (line, high), strict=True)]
+        owners.setdefault(key, envelope.method)
+    drawn: list[Curve] = []
+    for key, (line, high) in found.items():
+        sizes = np.array(key)
+        if line.index.equals(high.index):
+            axes.fill_between(sizes, line, high, color=_NEUTRAL, alpha=0.25, linewidth=0, zorder=1.5)
         axes.plot(sizes, line, color=_NEUTRAL, linewidth=1.1, zorder=1.6)
-        owner = f"\nat {envelope.method}'s sizes" if known else ""
+        owner = f"\nat {owners[key]}'s sizes" if drawn else ""
         # Beside the axes, where no guide can be; the layout makes room for it.
         axes.annotate(
             f"per-instance\ninfimum{owner}", (sizes[-1], line.iloc[-1]), xytext=(1.005, line.iloc[-1]),
@@ -50,7 +54,6 @@ def draw_floors(axes: Axes, table: pd.DataFrame, envelopes: Sequence[Envelope]) 
             annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": _NEUTRAL, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 5},
         )  # fmt: skip
-        known.append(line)
         drawn.append((list(sizes), list(line)))
     return drawn
 
@@ -80,9 +83,3 @@ def _worst(table: pd.DataFrame, envelope: Envelope, name: str, *, of_trials: str
     by_size = each.groupby(level=0)
     found = by_size.max()[by_size.count() == by_size.size()].astype("float64")
     return found[found > 0]
-
-
-def _same(first: pd.Series, second: pd.Series) -> bool:
-    """Whether two lines agree wherever both are known, at two sizes at least."""
-    shared = first.index.intersection(second.index)
-    return len(shared) > 1 and bool(np.allclose(first[shared], second[shared], rtol=1e-6))
