@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 
 import numpy as np
@@ -38,9 +39,9 @@ class DenseRun(IteratedRun):
         self.arrays = {"theta": theta, "objective": given.copy(), "best": theta.copy(), "reached": given.copy()}
         self.arrays["given"] = given
 
+    @abstractmethod
     def measure(self, residual: Array) -> Array:
         """Return what is to be small, [problems]."""
-        raise NotImplementedError
 
     def residual(self, theta: Array, at: Index) -> Array:
         """Return y - h of some problems, [problems, rows]."""

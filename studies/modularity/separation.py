@@ -11,7 +11,7 @@ Source      Galanti & Wolf, "On the Modularity of Hypernetworks" (2020), Theorem
             for all I, and the last layer fits every I by least squares. Networks for single I (24 values, off the
             dyadic grid) start from the exact free knots. The embedding is a table of one number. Calibration:
             y = c (exp(x) + x I), whose infimum is known exactly.
-Budget      210 trials, about a quarter of an hour on two CPU cores; `--seeds 1` half of that.
+Budget      210 trials, about half an hour on two busy CPU cores; `--seeds 1` half of that.
 """
 
 from analysis import theorems
