@@ -26,7 +26,7 @@ def check_supported(stage: str, method: Method, dims: Dims) -> None:
             raise StudyError(
                 f"{stage} works on a Hypernetwork that is a table of shallow ReLU networks of one x: an encoder, "
                 "widths=(), one primary width of at least 2, activation 'relu', bias 'hidden', 'primary_only' or "
-                f"'all'. Given {method.columns()} with x_dim {dims.x_dim}. Take such a table, or Adam and LBFGS."
+                f"'all'. Given {method.columns()} with x_dim {dims.x_dim}. Take such a table, or Descent and LBFGS."
             )
         return
     if not isinstance(method, PerInstance | Monolithic | Embedding):
@@ -37,7 +37,7 @@ def check_supported(stage: str, method: Method, dims: Dims) -> None:
     if count > MAX_NONLINEAR and not is_spline(method, dims):
         raise StudyError(
             f"{stage} solves dense systems in the {count} parameters below the last layer of {method.name}; allowed: "
-            f"{MAX_NONLINEAR}. Take a smaller network, a smaller encoder, or Adam and LBFGS."
+            f"{MAX_NONLINEAR}. Take a smaller network, a smaller encoder, or Descent and LBFGS."
         )
 
 
