@@ -24,7 +24,8 @@ from hyperscale.trial import TrialStatus
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from hyperscale.dispatch.launch import Launch, Summary, Tally
+    from hyperscale.dispatch.launch import Launch, Summary
+    from hyperscale.dispatch.tally import Tally
     from hyperscale.recording.store import Store
     from hyperscale.study import StudyFile
 

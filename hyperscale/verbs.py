@@ -102,6 +102,7 @@ def run_study(study_file: StudyFile, store: Store, options: RunOptions) -> tuple
     launch = Launch(study_file, store, executor, num_seeds=options.num_seeds, planner=planner)
     view = ProgressView(console, launch)
     launch.on_change = view.update
+    launch.warn = lambda text: console.print(f"[yellow]{escaped(text)}[/yellow]", highlight=False)
     if launch.to_run:
         _announce(launch, console)
     recorder = None if options.no_mlflow else _start_recorder(launch, options.tracking_uri, console)

@@ -11,7 +11,8 @@ from rich.console import Console
 from hyperscale import console as console_module
 from hyperscale.console import ProgressView
 from hyperscale.dispatch.in_process import InProcess
-from hyperscale.dispatch.launch import Launch, Tally
+from hyperscale.dispatch.launch import Launch
+from hyperscale.dispatch.tally import Tally
 from hyperscale.recording.store import Store
 from hyperscale.study import StudyFile
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,11 @@ def executor(request: pytest.FixtureRequest) -> Executor:
 class Events:
     """Collects what an executor reports."""
 
-    def __init__(self, stop_after: int | None = None) -> None:
+    def __init__(self, stop_after: int | None = None, others: Sequence[int] = ()) -> None:
+        self.others = others
+        self.nodes: dict[int, str] = {}
+        self.losses: list[tuple[int, str, str]] = []
+        self.excluded: dict[str, str] = {}
         self.results: list[TrialResult] = []
         self.fractions: dict[int, list[float]] = {}
         self.stop_after = stop_after
@@ -47,6 +52,22 @@ class Events:
     def stopping(self) -> bool:
         """Stop once enough trials have ended."""
         return self.stop_after is not None and len(self.results) >= self.stop_after
+
+    def lease(self, pack: int) -> bool:
+        """Every pack may start, unless told otherwise."""
+        return pack not in self.others
+
+    def placed(self, pack: int, node: str, readings: Mapping[str, Any] | None = None) -> None:
+        """Note where a pack is."""
+        self.nodes[pack] = node
+
+    def lost(self, pack: int, node: str, reason: str) -> None:
+        """Note a loss."""
+        self.losses.append((pack, node, reason))
+
+    def left_out(self, node: str, reason: str) -> None:
+        """Note a node that is left out."""
+        self.excluded[node] = reason
 
     def progress(self, pack: int, fraction: float) -> None:
         """Note a fraction."""

@@ -16,7 +16,8 @@ import pytest
 
 from hyperscale.dispatch.executor import Events
 from hyperscale.dispatch.in_process import InProcess
-from hyperscale.dispatch.launch import Launch, Tally
+from hyperscale.dispatch.launch import Launch
+from hyperscale.dispatch.tally import Tally
 from hyperscale.dispatch.worker import PackWorker
 from hyperscale.errors import ResourceError, StudyError
 from hyperscale.packing import Pack

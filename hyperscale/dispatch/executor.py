@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from hyperscale.dispatch.probe import device_key_here, device_memory, measure_here
 from hyperscale.packing import Pack, Speed
@@ -19,6 +19,18 @@ class Events(Protocol):
     @property
     def stopping(self) -> bool:
         """Whether the executor should wind down: save checkpoints, start nothing new, return."""
+
+    def lease(self, pack: int) -> bool:
+        """Ask, right before its start, whether pack number ``pack`` is this driver's; where not, it is left alone."""
+
+    def placed(self, pack: int, node: str, readings: Mapping[str, Any] | None = None) -> None:
+        """Pack number ``pack`` is being trained on ``node``, which measured ``readings`` (``gpu_use``, …)."""
+
+    def lost(self, pack: int, node: str, reason: str) -> None:
+        """The worker of pack number ``pack`` was lost on ``node``; the pack, or what is left of it, begins again."""
+
+    def left_out(self, node: str, reason: str) -> None:
+        """Node ``node`` gets no more packs, because they keep failing there."""
 
     def progress(self, pack: int, fraction: float) -> None:
         """Pack number ``pack`` has done ``fraction`` of its work."""

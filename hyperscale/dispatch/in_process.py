@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,7 +27,11 @@ class InProcess(Executor):
 
     def run(self, packs: Sequence[Pack], events: Events, checkpoints: Path) -> None:
         """Train the packs in order; on stopping, save the running one's checkpoint."""
+        node = socket.gethostname()
         for index, pack in enumerate(packs):
+            if not events.lease(index):
+                continue
+            events.placed(index, node)
             worker = PackWorker(pack, device=self.device, checkpoints=checkpoints)
             while not worker.done:
                 if events.stopping:
