@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from hyperscale.errors import HyperscaleError, StoreError
-from hyperscale.options import ManyPlaces, MemorySize, fit_options
+from hyperscale.options import ManyPlaces, MemorySize, endurance_options, fit_options
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 LONG_RUN_S = 3600.0
@@ -181,6 +181,7 @@ def plan(
 )
 @_MAX_PACK
 @_PACK_MEMORY
+@endurance_options
 @_JSON
 @_verb
 def run(study: Path, store_folder: Path, as_json: bool, **options: Any) -> int:

@@ -118,6 +118,51 @@ _FIT_OPTIONS = (
 )
 
 
+_ENDURANCE_OPTIONS = (
+    click.option(
+        "--retries",
+        type=click.IntRange(min=0),
+        default=2,
+        show_default=True,
+        help="How often a pack whose worker is lost begins again before it is halved.",
+    ),
+    click.option(
+        "--silence-limit",
+        "silence_limit_s",
+        type=click.FloatRange(min=1),
+        default=1800.0,
+        show_default=True,
+        help="Seconds without a word after which Ray's worker of a pack is ended and the pack begins again.",
+        metavar="S",
+    ),
+    click.option(
+        "--pack-time-limit",
+        "pack_time_limit_s",
+        type=click.FloatRange(min=1),
+        help="Seconds a pack may take on a worker of Ray's.  [default: 20 times its estimate, an hour at least]",
+        metavar="S",
+    ),
+    click.option(
+        "--checkpoint-interval",
+        "checkpoint_interval_s",
+        type=click.FloatRange(min=0),
+        default=30.0,
+        show_default=True,
+        envvar="HYPERSCALE_CHECKPOINT_INTERVAL_S",
+        show_envvar=True,
+        help="Seconds between a pack's checkpoints: the most work that a fault costs.",
+        metavar="S",
+    ),
+)
+
+
+def endurance_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a verb the options of what it bears: retries, limits of time, checkpoints."""
+    for option in reversed(_ENDURANCE_OPTIONS):
+        function = option(function)
+    return function
+
+
 def fit_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a verb the table and the options of `fit`."""
     for option in reversed(_FIT_OPTIONS):

@@ -15,6 +15,7 @@ from rich.console import Console
 from hyperscale.console import ProgressView, escaped, standard_error, summary_text
 from hyperscale.dispatch.in_process import InProcess
 from hyperscale.dispatch.launch import Launch, Summary, new_launch_id
+from hyperscale.dispatch.pack_queue import Patience
 from hyperscale.dispatch.planner import Limits, Planner
 from hyperscale.dispatch.ray_tune import RayTune
 from hyperscale.errors import RecordingError
@@ -47,6 +48,10 @@ class RunOptions:
     gpus_per_pack: float | None
     max_pack: int | None
     pack_memory: int | None
+    retries: int = 2
+    silence_limit_s: float = 1800.0
+    pack_time_limit_s: float | None = None
+    checkpoint_interval_s: float = 30.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,14 +76,22 @@ def make_executor(options: RunOptions) -> Executor:
     if options.executor == "in-process":
         if options.address:
             raise click.UsageError("--address joins a Ray cluster; it goes with --executor ray.")
-        return InProcess()
+        return InProcess(checkpoint_interval_s=options.checkpoint_interval_s)
     gpus = options.gpus_per_pack
     for name, asked in (("--cpus-per-pack", options.cpus_per_pack), ("--gpus-per-pack", gpus)):
         if asked is not None and not math.isfinite(asked):
             raise click.UsageError(f"{name} is {asked}; allowed: a finite number.")
     if gpus is not None and gpus > 1 and gpus != int(gpus):
         raise click.UsageError(f"--gpus-per-pack is {gpus:g}; allowed: up to 1 in fractions, above 1 whole numbers.")
-    return RayTune(options.address, cpus_per_pack=options.cpus_per_pack, gpus_per_pack=gpus)
+    return RayTune(
+        options.address,
+        cpus_per_pack=options.cpus_per_pack,
+        gpus_per_pack=gpus,
+        patience=Patience(
+            max_failures=options.retries, silence_s=options.silence_limit_s, time_limit_s=options.pack_time_limit_s
+        ),
+        checkpoint_interval_s=options.checkpoint_interval_s,
+    )
 
 
 def make_planner(store: Store, executor: Executor, max_pack: int | None, pack_memory: int | None) -> Planner:

@@ -12,6 +12,7 @@ from hyperscale.dispatch import worker as worker_module
 from hyperscale.dispatch.executor import Executor
 from hyperscale.dispatch.in_process import InProcess
 from hyperscale.dispatch.launch import Launch
+from hyperscale.dispatch.pack_queue import Patience
 from hyperscale.dispatch.ray_tune import RayTune, check_address
 from hyperscale.dispatch.worker import PackWorker
 from hyperscale.errors import ResourceError, StoreError
@@ -23,7 +24,7 @@ from tests.faults import fault_study
 
 EXECUTORS = [
     pytest.param(lambda: InProcess(device="cpu"), id="in-process"),
-    pytest.param(lambda: RayTune(max_failures=1), id="ray", marks=pytest.mark.ray),
+    pytest.param(lambda: RayTune(patience=Patience(max_failures=1)), id="ray", marks=pytest.mark.ray),
 ]
 
 
@@ -160,9 +161,9 @@ class TestRayTune:
     def test_a_killed_worker_is_replaced(self, write_study: Callable[..., Path], tmp_path: Path, store: Store) -> None:
         """A worker killed once costs nothing; one that always dies ends its trials as failed, with a reason."""
         study_file = load_study(write_study(fault_study(tmp_path, ["die_once"], seeds=1)))
-        assert Launch(study_file, store, RayTune(max_failures=1)).run().finished == 1
+        assert Launch(study_file, store, RayTune(patience=Patience(max_failures=1))).run().finished == 1
         doomed = load_study(write_study(fault_study(tmp_path, ["die"], seeds=1)))
-        launch = Launch(doomed, store, RayTune(max_failures=1))
+        launch = Launch(doomed, store, RayTune(patience=Patience(max_failures=1)))
         assert launch.run().failed == 1
         result = launch.journal.get(launch.trials[0].digest)
         assert result is not None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hyperscale.dispatch.executor import Events, Executor
-from hyperscale.dispatch.worker import PackWorker, default_device
+from hyperscale.dispatch.worker import CHECKPOINT_INTERVAL_S, PackWorker, default_device
 from hyperscale.packing import Pack
 
 SLICE_S = 0.5
@@ -18,8 +18,9 @@ class InProcess(Executor):
 
     name = "in-process"
 
-    def __init__(self, device: str | None = None) -> None:
+    def __init__(self, device: str | None = None, *, checkpoint_interval_s: float = CHECKPOINT_INTERVAL_S) -> None:
         self.device = device or default_device()
+        self.checkpoint_interval_s = checkpoint_interval_s
 
     def workers(self) -> int:
         """One pack at a time."""
@@ -32,7 +33,12 @@ class InProcess(Executor):
             if not events.lease(index):
                 continue
             events.placed(index, node)
-            worker = PackWorker(pack, device=self.device, checkpoints=checkpoints)
+            worker = PackWorker(
+                pack,
+                device=self.device,
+                checkpoints=checkpoints,
+                checkpoint_interval_s=self.checkpoint_interval_s,
+            )
             while not worker.done:
                 if events.stopping:
                     worker.save()

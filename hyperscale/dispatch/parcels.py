@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hyperscale.dispatch.executor import Events
+from hyperscale.dispatch.pack_queue import PackQueue, Part
 from hyperscale.errors import HyperscaleError
 from hyperscale.trial import TrialResult
 
@@ -37,9 +38,8 @@ class Parcel:
 class Reports:
     """What the driver learns from Tune; never saved with Tune's own state, for it holds open files and locks."""
 
-    def __init__(self, events: Events) -> None:
-        self.events = events
-        self.done: set[int] = set()
+    def __init__(self, events: Events, queue: PackQueue) -> None:
+        self.events, self.queue = events, queue
         self.problem: HyperscaleError | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -50,14 +50,40 @@ class Reports:
         """Whether to end everything: the driver winds down, or it can keep no more results."""
         return self.problem is not None or self.events.stopping
 
-    def take(self, index: int, result: dict[str, Any]) -> None:
-        """Hand a pack's results to the driver as they arrive, and leave Tune nothing to keep of them."""
-        parcel = result.pop(RESULTS, None)
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing more to hand out, now or later."""
+        return self.stopping or self.queue.finished
+
+    def next(self, key: str) -> Part | None:
+        """Hand out the next part, unless everything ends."""
+        if self.stopping:
+            return None
         try:
-            if parcel is not None:
-                self.events.ended(index, parcel.results())
-            self.events.progress(index, float(result.get("fraction", 0.0)))
+            return self.queue.next(key)
         except HyperscaleError as problem:
             self.problem = problem
-        if result.get("done"):
-            self.done.add(index)
+            return None
+
+    def take(self, key: str, result: dict[str, Any], node: str) -> None:
+        """Hand a pack's results to the driver as they arrive, and leave Tune nothing to keep of them."""
+        parcel = result.pop(RESULTS, None)
+        pack = self.queue.members(key)
+        if pack is None:
+            return
+        try:
+            self.events.placed(pack, node, result.pop("readings", None))
+            if parcel is not None:
+                self.events.ended(pack, parcel.results())
+            self.queue.heard(key, node, float(result.get("fraction", 0.0)), done=bool(result.get("done")))
+        except HyperscaleError as problem:
+            self.problem = problem
+
+    def lost(self, key: str, reason: str, node: str | None, *, out_of_memory: bool) -> None:
+        """Tell the queue that a pack's worker was lost, unless it was ended because everything ends."""
+        if self.stopping:
+            return
+        try:
+            self.queue.lost(key, reason, node, out_of_memory=out_of_memory)
+        except HyperscaleError as problem:
+            self.problem = problem

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import socket
-import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from hyperscale.dispatch import ray_packs
 from hyperscale.dispatch.executor import Events, Executor
-from hyperscale.dispatch.parcels import RESULTS, Parcel, Reports
+from hyperscale.dispatch.pack_queue import PackQueue, Patience
+from hyperscale.dispatch.parcels import Reports
 from hyperscale.dispatch.probe import device_key_here, device_memory, measure_here
-from hyperscale.dispatch.worker import PackWorker, default_device
+from hyperscale.dispatch.worker import CHECKPOINT_INTERVAL_S, default_device
 from hyperscale.errors import ResourceError
 from hyperscale.packing import DEFAULT_MEMORY_BYTES, Pack, Speed
 from hyperscale.settings.setting import Setting
-from hyperscale.trial import Trial, TrialResult, TrialStatus
 
-SLICE_S = 1.0
 _CONNECT_S = 5.0
+_AHEAD, _MOST_AHEAD = "TUNE_MAX_PENDING_TRIALS_PG", 200
 _GPU_SHARE = 0.25
 _ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -66,6 +67,20 @@ def _unreachable(address: str | None, why: str) -> ResourceError:
     )
 
 
+@contextlib.contextmanager
+def _looking_ahead(slots: float, num_packs: int) -> Iterator[None]:
+    """Let some packs wait beside those that run: a cluster that can grow sees what for, and few are held back."""
+    ahead = min(_MOST_AHEAD, max(2 * math.ceil(slots), num_packs // 4))
+    if _AHEAD in os.environ:
+        yield
+        return
+    os.environ[_AHEAD] = str(ahead)
+    try:
+        yield
+    finally:
+        del os.environ[_AHEAD]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resources:
     """What one pack asks Ray for. Several packs share a GPU where ``gpus`` is a fraction."""
@@ -84,7 +99,7 @@ class RayTune(Executor):
     ``address`` joins a running cluster (``auto``, ``host:6379``, ``ray://host:10001``); without it ``RAY_ADDRESS`` is
     followed, and without that a Ray of its own is started, whatever else runs here. ``gpus_per_pack`` is None for the
     default: a quarter of a GPU where the cluster has any, else none; above 1 it must be whole. A pack whose worker
-    dies is retried ``max_failures`` times from its last checkpoint.
+    dies begins again from its last checkpoint, as often as ``patience`` says.
     """
 
     name = "ray"
@@ -95,13 +110,15 @@ class RayTune(Executor):
         *,
         cpus_per_pack: float = 1.0,
         gpus_per_pack: float | None = None,
-        max_failures: int = 2,
+        patience: Patience | None = None,
+        checkpoint_interval_s: float = CHECKPOINT_INTERVAL_S,
     ) -> None:
         chosen = address or os.environ.get("RAY_ADDRESS")
         self.address = None if chosen in ("", "local") else chosen
         self.cpus_per_pack = cpus_per_pack
         self.gpus_per_pack = gpus_per_pack
-        self.max_failures = max_failures
+        self.patience = patience or Patience()
+        self.checkpoint_interval_s = checkpoint_interval_s
         self._own_session = False
 
     def device_key(self) -> str:
@@ -111,7 +128,7 @@ class RayTune(Executor):
     def measure(self, members: Sequence[tuple[Setting, int]], memory_bytes: int) -> Speed | None:
         """Measure here, or on a worker of the cluster that is joined."""
         if self.address:
-            _pickle_study_modules_by_value()
+            ray_packs.pickle_study_modules_by_value()
             return cast("Speed | None", self._remotely(measure_here, list(members), memory_bytes))
         return super().measure(members, memory_bytes)
 
@@ -148,15 +165,23 @@ class RayTune(Executor):
     def run(self, packs: Sequence[Pack], events: Events, checkpoints: Path) -> None:
         """Start or join Ray, train the packs, and leave Ray as it was found."""
         ray = self._session()
+        cluster = ray_packs.Cluster()
+        queue = PackQueue(packs, events, checkpoints, patience=self.patience, alive=cluster.alive)
+        reports = Reports(events, queue)
         scratch = Path(tempfile.mkdtemp(prefix="hyperscale-tune-"))
         try:
             resources = self._resources(ray.nodes())
-            _fit(packs, events, checkpoints, resources, self.max_failures, scratch)
+            slots = ray.cluster_resources().get("CPU", 1.0) / self.cpus_per_pack
+            with _looking_ahead(slots, len(packs)):
+                if not reports.finished:
+                    ray_packs.fit(reports, cluster, resources.bundle(), self.checkpoint_interval_s, scratch)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
             if self._own_session:
                 ray.shutdown()
                 self._own_session = False
+        if reports.problem is not None:
+            raise reports.problem
 
     def _connect(self) -> None:
         import ray
@@ -187,147 +212,3 @@ class RayTune(Executor):
                 "Lower --cpus-per-pack or --gpus-per-pack, or join a larger cluster."
             )
         return resources
-
-
-def _trainable() -> type:
-    """Return the Tune trainable of packs; a function, because Ray may only be imported when it is used."""
-    from ray import tune
-
-    class PackTrainable(tune.Trainable):  # type: ignore[misc]
-        """Trains the pack whose number is in the trial's configuration, a slice per step."""
-
-        def setup(self, config: dict[str, Any], packs: Sequence[Pack], checkpoints: str) -> None:
-            import torch
-
-            self._packs, self._checkpoints = packs, checkpoints
-            self._device = "cuda" if torch.cuda.is_available() else "cpu"
-            self._begin(config)
-
-        def _begin(self, config: Mapping[str, Any]) -> None:
-            pack = self._packs[config["pack"]]
-            self._worker = PackWorker(pack, device=self._device, checkpoints=Path(self._checkpoints))
-
-        def reset_config(self, new_config: dict[str, Any]) -> bool:
-            self._begin(new_config)
-            return True
-
-        def step(self) -> dict[str, Any]:
-            results = self._worker.advance(SLICE_S)
-            report = {"fraction": self._worker.fraction, "done": self._worker.done}
-            return {**report, RESULTS: Parcel.of(results)} if results else report
-
-        def cleanup(self) -> None:
-            if not self._worker.done:
-                self._worker.save()
-
-        def save_checkpoint(self, checkpoint_dir: str) -> None:
-            """Keep nothing here: pack checkpoints lie in the store, where the next driver finds them too."""
-
-        def load_checkpoint(self, checkpoint: Any) -> None:
-            """Take up nothing: the worker finds its own checkpoint."""
-
-    return PackTrainable
-
-
-def _callback(reports: Reports) -> Any:
-    """Return the Tune callback that feeds ``reports``."""
-    from ray import tune
-
-    class Report(tune.Callback):  # type: ignore[misc]
-        def __init__(self, reports: Reports) -> None:
-            self.reports = reports
-
-        def on_trial_result(self, *, trial: Any, result: dict[str, Any], **_: Any) -> None:
-            self.reports.take(trial.config["pack"], result)
-
-    return Report(reports)
-
-
-def _stopper(reports: Reports) -> Any:
-    """Return the Tune stopper that ends everything once ``reports`` says so."""
-    from ray import tune
-
-    class Stop(tune.Stopper):  # type: ignore[misc]
-        def __init__(self, reports: Reports) -> None:
-            self.reports = reports
-
-        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002
-            return False
-
-        def stop_all(self) -> bool:
-            return self.reports.stopping
-
-    return Stop(reports)
-
-
-def _pickle_study_modules_by_value() -> None:
-    """Let workers have classes that a study file defines itself (a target, an optimiser)."""
-    from ray import cloudpickle
-
-    for name, module in list(sys.modules.items()):
-        if name.startswith("hyperscale_study_"):
-            cloudpickle.register_pickle_by_value(module)
-
-
-def _fit(
-    packs: Sequence[Pack],
-    events: Events,
-    checkpoints: Path,
-    resources: Resources,
-    max_failures: int,
-    scratch: Path,
-) -> None:
-    """Run all packs through one Tuner and report what its workers could not."""
-    from ray import tune
-
-    _pickle_study_modules_by_value()
-    reports = Reports(events)
-    trainable = tune.with_parameters(_trainable(), packs=list(packs), checkpoints=str(checkpoints))
-    trainable = tune.with_resources(trainable, tune.PlacementGroupFactory([resources.bundle()]))
-    tuner = tune.Tuner(
-        trainable,
-        param_space={"pack": tune.grid_search(list(range(len(packs))))},
-        tune_config=tune.TuneConfig(reuse_actors=True, trial_name_creator=_pack_name, trial_dirname_creator=_pack_name),
-        run_config=tune.RunConfig(
-            name="packs",
-            storage_path=str(scratch),
-            verbose=0,
-            stop=_stopper(reports),
-            callbacks=[_callback(reports)],
-            failure_config=tune.FailureConfig(max_failures=max_failures),
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-        ),
-    )
-    with contextlib.redirect_stdout(sys.stderr):
-        grid = tuner.fit()
-    if reports.problem is not None:
-        raise reports.problem
-    if events.stopping:
-        return
-    problems = {result.config["pack"]: result.error for result in grid if result.config}
-    any_problem = next(iter(grid.errors), None)
-    for index, pack in enumerate(packs):
-        if index not in reports.done:
-            reason = _reason(problems.get(index) or any_problem, max_failures)
-            events.ended(index, [_lost(trial, reason) for trial in pack.trials])
-
-
-def _pack_name(trial: Any) -> str:
-    return f"pack_{trial.config['pack']:05d}"
-
-
-def _reason(error: BaseException | None, max_failures: int) -> str:
-    text = str(error).strip().splitlines()[-1][:300] if error and str(error).strip() else "no result came back"
-    if "never ran" in text:
-        text += " Is RAY_AUTH_MODE here the cluster's own (token or disabled)?"
-    return f"its worker was lost {max_failures + 1} times: {text}"
-
-
-def _lost(trial: Trial, reason: str) -> TrialResult:
-    return TrialResult(
-        digest=trial.digest,
-        setting_digest=trial.setting.digest(),
-        seed=trial.seed,
-        status=TrialStatus.FAILED,
-        reason=reason,
-    )

@@ -47,6 +47,18 @@ def _environment(device: str) -> dict[str, Any]:
     return {"device": device, "hardware": hardware_name(device), "versions": versions}
 
 
+def device_readings(device: str) -> dict[str, float]:
+    """Return a GPU's own word, as fractions: ``gpu_memory`` in use, and ``gpu_use`` where NVML is installed."""
+    if not device.startswith("cuda"):
+        return {}
+    readings: dict[str, float] = {}
+    with contextlib.suppress(Exception):  # a view for people: never a reason to lose a step
+        free, total = torch.cuda.mem_get_info()
+        readings["gpu_memory"] = round(1 - free / total, 3)
+        readings["gpu_use"] = torch.cuda.utilization() / 100
+    return readings
+
+
 def default_device() -> str:
     """Return ``cuda`` where there is a GPU, else ``cpu``."""
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -71,16 +83,24 @@ class PackWorker:
 
     When a pack of several fails or does not fit in memory it is halved and the halves are tried, down to single
     trials, so that one bad trial takes nobody along. A checkpoint is written to ``checkpoints`` every
-    `CHECKPOINT_INTERVAL_S` seconds, and taken up by whoever trains the same pack next.
+    ``checkpoint_interval_s`` seconds (`CHECKPOINT_INTERVAL_S`), and taken up by whoever trains the same pack next.
     """
 
-    def __init__(self, pack: Pack, *, device: str = "cpu", checkpoints: Path | None = None) -> None:
+    def __init__(
+        self,
+        pack: Pack,
+        *,
+        device: str = "cpu",
+        checkpoints: Path | None = None,
+        checkpoint_interval_s: float | None = None,
+    ) -> None:
         if device == "cpu":
             torch.set_num_threads(1)  # sums differ in the last bits between one thread and several
             keep_freed_memory()
         self.pack = pack
         self.device = device
         self.checkpoints = checkpoints
+        self.checkpoint_interval_s = CHECKPOINT_INTERVAL_S if checkpoint_interval_s is None else checkpoint_interval_s
         self._waiting: list[Pack] = [pack]
         self._run: PackRun | None = None
         self._ended = 0
@@ -112,7 +132,7 @@ class PackWorker:
         except Exception as error:  # noqa: BLE001  (whatever a trial raises becomes its status, never the driver's)
             return self._fail(current, error)
         if outcomes is None:
-            if time.monotonic() - self._saved_at > CHECKPOINT_INTERVAL_S:
+            if time.monotonic() - self._saved_at > self.checkpoint_interval_s:
                 self.save()
             return []
         return self._finish(current, outcomes)
