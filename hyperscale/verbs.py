@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from hyperscale.dispatch.in_process import InProcess
 from hyperscale.dispatch.launch import Launch, Summary, new_launch_id
 from hyperscale.dispatch.pack_queue import Patience
 from hyperscale.dispatch.planner import Limits, Planner
+from hyperscale.dispatch.ray_head import MOST_RESTARTS, begin_anew
 from hyperscale.dispatch.ray_tune import RayTune
 from hyperscale.errors import RecordingError
 from hyperscale.recording.mlflow_connection import scheme as check_tracking_uri
@@ -113,6 +115,8 @@ def run_study(study_file: StudyFile, store: Store, options: RunOptions) -> tuple
         check_tracking_uri(options.tracking_uri)
     planner = make_planner(store, executor, options.max_pack, options.pack_memory)
     launch = Launch(study_file, store, executor, num_seeds=options.num_seeds, planner=planner)
+    if isinstance(executor, RayTune):
+        executor.on_head_lost = lambda address: _begin_anew(address, launch, console)
     view = ProgressView(console, launch)
     launch.on_change = view.update
     launch.warn = lambda text: console.print(f"[yellow]{escaped(text)}[/yellow]", highlight=False)
@@ -130,6 +134,19 @@ def run_study(study_file: StudyFile, store: Store, options: RunOptions) -> tuple
     if recorder is None:
         return summary, None, launch
     return summary, recorder.close("interrupted" if summary.interrupted else "finished"), launch
+
+
+def _begin_anew(address: str, launch: Launch, console: Console) -> None:
+    """Go on after Ray's head was lost: as a new process with the same command, or not at all after so many times."""
+    console.print(
+        f"[yellow]Ray's head at {address} no longer answers.[/yellow] What has ended is kept; beginning anew with "
+        "what is missing.",
+        highlight=False,
+    )
+    launch.abandon()
+    begin_anew()
+    console.print(f"Ray's head was lost {MOST_RESTARTS + 1} times. Run the same command again to go on.")
+    os._exit(EXIT_FAILED)
 
 
 def _announce(launch: Launch, console: Console) -> None:

@@ -111,6 +111,11 @@ class Launch:
                     tally.close()
         return self.summary(tally)
 
+    def abandon(self) -> None:
+        """Say that this launch has ended, from any thread and without waiting for anything it does."""
+        with contextlib.suppress(HyperscaleError, OSError):
+            self.store.end_launch(self.id)
+
     def summary(self, tally: Tally) -> Summary:
         """Count where the launch's trials stand."""
         counts = Counter(self.journal.status(trial.digest) for trial in self.trials)

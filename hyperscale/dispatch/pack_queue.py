@@ -64,8 +64,9 @@ class Part:
 @dataclass(slots=True)
 class _Run:
     part: Part
-    started_at: float
-    heard_at: float
+    started_at: float = float("inf")
+    heard_at: float = float("inf")
+    limit_s: float = float("inf")
     node: str | None = None
     fraction: float = 0.0
 
@@ -119,8 +120,7 @@ class PackQueue:
             return None
         part, self._ready = self._ready, None
         assert part is not None
-        now = self._clock()
-        self._running[key] = _Run(part=part, started_at=now, heard_at=float("inf"))
+        self._running[key] = _Run(part=part)
         return part
 
     def _prepare(self) -> bool:
@@ -142,6 +142,8 @@ class PackQueue:
         run = self._running.get(key)
         if run is not None:
             run.started_at = run.heard_at = self._clock()
+            limit = self.patience.time_limit_s
+            run.limit_s = limit or max(3600.0, 20 * self.packs[run.part.pack].estimated_seconds)
 
     def heard(self, key: str, node: str, fraction: float, *, done: bool) -> None:
         """Note a worker's word: where it is and how far it has come."""
@@ -170,13 +172,10 @@ class PackQueue:
         """Return the keys of workers to end, and why: too long silent or too long at it."""
         now, found = self._clock(), []
         for key, run in self._running.items():
-            limit = self.patience.time_limit_s
-            if limit is None:
-                limit = max(3600.0, 20 * self.packs[run.part.pack].estimated_seconds)
             if now - run.heard_at > self.patience.silence_s:
                 found.append((key, f"no word for {self.patience.silence_s:g} s (--silence-limit)"))
-            elif run.heard_at < float("inf") and now - run.started_at > limit:
-                found.append((key, f"still not done after {limit:g} s (--pack-time-limit)"))
+            elif now - run.started_at > run.limit_s:
+                found.append((key, f"still not done after {run.limit_s:g} s (--pack-time-limit)"))
         return found
 
     def put_back(self) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import math
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,12 +17,12 @@ from hyperscale.dispatch.executor import Events, Executor
 from hyperscale.dispatch.pack_queue import PackQueue, Patience
 from hyperscale.dispatch.parcels import Reports
 from hyperscale.dispatch.probe import device_key_here, device_memory, measure_here
+from hyperscale.dispatch.ray_head import HeadWatch, answers, await_return, num_restarts
 from hyperscale.dispatch.worker import CHECKPOINT_INTERVAL_S, default_device
 from hyperscale.errors import ResourceError
 from hyperscale.packing import DEFAULT_MEMORY_BYTES, Pack, Speed
 from hyperscale.settings.setting import Setting
 
-_CONNECT_S = 5.0
 _AHEAD, _MOST_AHEAD = "TUNE_MAX_PENDING_TRIALS_PG", 200
 _GPU_SHARE = 0.25
 _ENVIRONMENT = {
@@ -52,10 +51,9 @@ def check_address(address: str) -> None:
         return
     if not host or not port.isdigit():
         raise _unreachable(address, "not an address")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
-    except OSError as problem:
-        raise _unreachable(address, problem.strerror or str(problem)) from problem
+    problem = await_return(address) if num_restarts() else answers(address)
+    if problem is not None:
+        raise _unreachable(address, problem.strerror or str(problem))
 
 
 def _unreachable(address: str | None, why: str) -> ResourceError:
@@ -119,6 +117,7 @@ class RayTune(Executor):
         self.gpus_per_pack = gpus_per_pack
         self.patience = patience or Patience()
         self.checkpoint_interval_s = checkpoint_interval_s
+        self.on_head_lost: Callable[[str], None] | None = None
         self._own_session = False
 
     def device_key(self) -> str:
@@ -172,7 +171,7 @@ class RayTune(Executor):
         try:
             resources = self._resources(ray.nodes())
             slots = ray.cluster_resources().get("CPU", 1.0) / self.cpus_per_pack
-            with _looking_ahead(slots, len(packs)):
+            with _looking_ahead(slots, len(packs)), self._watching(ray.get_runtime_context().gcs_address):
                 if not reports.finished:
                     ray_packs.fit(reports, cluster, resources.bundle(), self.checkpoint_interval_s, scratch)
         finally:
@@ -182,6 +181,10 @@ class RayTune(Executor):
                 self._own_session = False
         if reports.problem is not None:
             raise reports.problem
+
+    def _watching(self, address: str) -> contextlib.AbstractContextManager[object]:
+        """Watch the head, where somebody wants to know that it is gone."""
+        return contextlib.nullcontext() if self.on_head_lost is None else HeadWatch(address, self.on_head_lost)
 
     def _connect(self) -> None:
         import ray

@@ -80,6 +80,10 @@ class Store:
         draft.write_text(json.dumps({**data, "heartbeat": time.time(), "pid": os.getpid()}))
         draft.replace(folder / f"{launch}.json")
 
+    def end_launch(self, launch: str) -> None:
+        """Remove a launch's sign of life: it has ended, whatever it was doing."""
+        (self.folder / "launches" / f"{launch}.json").unlink(missing_ok=True)
+
     def running(self, study_name: str) -> list[dict[str, Any]]:
         """Return the launches of a study whose heartbeat is recent."""
         found = []
