@@ -317,5 +317,6 @@ def summary_text(summary: Summary) -> str:
         ("diverged", summary.diverged), ("out of memory", summary.out_of_memory),
         ("failed", summary.failed), ("not run", summary.missing),
     ) if count]  # fmt: skip
-    text = f"{summary.study}: ran {summary.ran} trials in {duration(summary.wall_time_s)}, reused {summary.reused}; "
-    return text + f"the study now has {', '.join(parts)}."
+    text = f"{summary.study}: ran {summary.ran} trials in {duration(summary.wall_time_s)}, reused {summary.reused}"
+    text += f", {summary.elsewhere} ended with other drivers" if summary.elsewhere else ""
+    return text + f"; the study now has {', '.join(parts)}."

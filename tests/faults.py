@@ -18,6 +18,8 @@ class Counting:
 
     def __init__(self, members):
         self.members, self.num_steps, self.step = members, 20, 0
+        for setting, seed in self.members:
+            setting.note(seed)
 
     def advance(self, max_seconds):
         self.step += 5
@@ -65,11 +67,18 @@ class Faulty(Setting):
     def start(self, members, device):
         return Counting(members)
 
+    def note(self, seed):
+        if self.mode.startswith("noted"):
+            with (Path(self.folder) / "ledger").open("a") as ledger:
+                ledger.write(f"{self.value:g} {seed} {os.getpid()}\\n")
+
     def misbehave(self, seed, step):
-        if self.mode == "raise":
+        if self.mode.endswith("raise"):
             raise ValueError("told to raise")
         if self.mode == "memory":
             raise MemoryError("told to run out of memory")
+        if self.mode == "noted":
+            time.sleep(0.02)
         if self.mode == "slow":
             time.sleep(0.15)
         flag = Path(self.folder) / f"killed-{seed}"

@@ -30,7 +30,7 @@ def scanned(tmp_path: Path, data: bytes) -> list[Line | None]:
     """Write ``data`` as a segment and return its lines."""
     path = tmp_path / "one.jsonl"
     path.write_bytes(data)
-    return list(scan(path))
+    return [line for line, _ in scan(path)]
 
 
 def test_a_line_is_json_and_ends_with_its_checksum(tmp_path: Path) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -59,19 +57,39 @@ class Tally:
     def __init__(self, launch: Launch) -> None:
         self.launch = launch
         self.started = time.monotonic()
-        self.ended_trials = 0
+        self.ran_trials = 0
+        self.ran_packs = 0
         self.running_packs = 0
         self.running_trials = 0
         self.stop_requested = threading.Event()
-        self._fractions = [0.0] * len(launch.packs)
-        self._weights = [pack.estimated_seconds for pack in launch.packs]
-        self._whole_weight = sum(self._weights)
-        self._done_weight = 0.0
-        self._waiting: list[Set[str] | None] = [None] * len(launch.packs)
-        self._beat_at = 0.0
         self.nodes = Nodes()
+        self._open = {trial.digest for trial in launch.to_run}
+        self._theirs: dict[str, Trial] = {}
+        self._whole_weight = self._done_weight = 0.0
+        self._beat_at = float("-inf")
         self._best: dict[str, tuple[float, TrialRecord]] = {}
         self._looked_back = False
+        self._unseen: list[str] = []
+        self.begin_round()
+
+    def begin_round(self) -> None:
+        """Begin with the launch's packs, which may be other ones than before: what is left, packed anew."""
+        packs = self.launch.packs
+        for trial in (trial for pack in packs for trial in pack.trials if self._theirs):
+            self._theirs.pop(trial.digest, None)
+        self._reported: dict[int, set[str]] = {}
+        self.running_packs = self.running_trials = 0
+        self.nodes.where.clear()
+        self._fractions = [0.0] * len(packs)
+        self._weights = [pack.estimated_seconds for pack in packs]
+        left = sum(self._weights)
+        self._whole_weight = self._whole_weight or left
+        self._done_weight = max(self._done_weight, self._whole_weight - left)
+
+    @property
+    def ended_trials(self) -> int:
+        """How many of the trials that were to run have ended, be it here or with another driver."""
+        return len(self.launch.to_run) - len(self._open)
 
     @property
     def stopping(self) -> bool:
@@ -96,20 +114,53 @@ class Tally:
 
     @property
     def best(self) -> Mapping[str, tuple[float, TrialRecord]]:
-        """The smallest error of each method, and its trial. Earlier launches' trials are read at the first look."""
-        if not self._looked_back:
-            self._looked_back = True
+        """The smallest error of each method, and its trial. Other launches' trials are read when somebody looks."""
+        if self._unseen or not self._looked_back:
+            unseen = self._unseen if self._looked_back else [trial.digest for trial in self.launch.trials]
+            self._looked_back, self._unseen = True, []
             if is_error(self._metric):
-                self._note_best(self.launch.journal.view(trial.digest for trial in self.launch.trials))
+                self._note_best(self.launch.journal.view(unseen))
         return self._best
 
     @property
     def _metric(self) -> str:
         return self.launch.study_file.study.metrics[0]
 
-    def lease(self, pack: int) -> bool:  # noqa: ARG002
-        """Say whether the pack may be started."""
-        return True
+    def lease(self, pack: int) -> bool:
+        """Lease the pack's trials; False where one of them is another driver's, or has ended there meanwhile.
+
+        First the lease, then a look at what others have recorded: whoever held it before wrote that down first.
+        """
+        leases, digests = self.launch.leases, [trial.digest for trial in self.launch.packs[pack].trials]
+        taken = self._all_open(digests) and leases.take(digests)
+        if taken and leases.meet():
+            self.look_around()
+            if not self._all_open(digests):
+                leases.release(digests)
+                taken = False
+        if not taken:
+            self._give_up(pack)
+        return taken
+
+    def _give_up(self, pack: int) -> None:
+        self._theirs |= {trial.digest: trial for trial in self.launch.packs[pack].trials}
+
+    def look_around(self) -> None:
+        """Read what other drivers have recorded: their trials have ended for this launch too, failed ones included."""
+        gained = self._open.intersection(self.launch.journal.refresh())
+        self._open -= gained
+        self._unseen += gained
+        if gained:
+            self._beat()
+            self.launch.on_change(self)
+
+    def left(self) -> list[Trial]:
+        """Return the trials that were left to other drivers and have not ended."""
+        self._theirs = {digest: trial for digest, trial in self._theirs.items() if digest in self._open}
+        return list(self._theirs.values())
+
+    def _all_open(self, digests: Iterable[str]) -> bool:
+        return self._open.issuperset(digests)
 
     def placed(self, pack: int, node: str, readings: Mapping[str, Any] | None = None) -> None:
         """Note where a pack is being trained and what that machine measured, such as its GPU's use."""
@@ -138,26 +189,48 @@ class Tally:
 
     def ended(self, pack: int, results: Sequence[TrialResult]) -> None:
         """Make results durable, then pass them on. A pack that began anew may report a trial a second time."""
-        launch = self.launch
+        launch, reported = self.launch, {result.digest for result in results}
         members = {trial.digest: trial for trial in launch.packs[pack].trials}
-        ended = [members[result.digest] for result in results]
+        kept = self._still_ours(pack, results)
         records = launch.journal.append(
-            [(trial, _stamp(trial, result, launch)) for trial, result in zip(ended, results, strict=True)]
+            [(members[result.digest], _stamp(members[result.digest], result, launch)) for result in kept]
         )
         self._note_best(records)
-        known = self._waiting[pack]
-        waiting = members.keys() if known is None else known
-        left = frozenset(waiting - {trial.digest for trial in ended})
-        self._waiting[pack] = left
-        self.ended_trials += len(waiting) - len(left)
-        if not left:
+        launch.leases.settle(reported)
+        self.ran_trials += len(self._open.intersection(result.digest for result in kept))
+        self._open.difference_update(result.digest for result in kept)
+        reported |= self._reported.pop(pack, set())
+        if len(reported) < len(members):
+            self._reported[pack] = reported
+        else:
+            self.ran_packs += self._fractions[pack] < 1
             self._advance(pack, 1.0)
             self.nodes.where.pop(pack, None)
-            discard(launch.store.checkpoints, launch.packs[pack])
+            if self._theirs.keys().isdisjoint(members):
+                discard(launch.store.checkpoints, launch.packs[pack])
         if launch.recording is not None:
             launch.recording.put(records)
         self._beat()
         launch.on_change(self)
+
+    def _still_ours(self, pack: int, results: Sequence[TrialResult]) -> list[TrialResult]:
+        """Return the results of trials that are leased by this launch.
+
+        They all are, unless this driver has stood still for so long that others took it for dead.
+        """
+        leases, journal = self.launch.leases, self.launch.journal
+        if leases.heart.faltered:
+            leases.confirm()
+            self.look_around()
+            leases.forfeit(result.digest for result in results if journal.settled(result.digest))
+        kept = [result for result in results if not leases.lost(result.digest)]
+        if len(kept) < len(results):
+            self._give_up(pack)
+            self.launch.warn(
+                f"This driver stood still for longer than its leases of {leases.heart.lease_s:g} s hold, and others "
+                f"have taken {len(results) - len(kept)} of its trials: their results here are left out."
+            )
+        return kept
 
     def _advance(self, pack: int, fraction: float) -> None:
         """Note that a pack has come as far as ``fraction``; it never goes back."""
@@ -177,37 +250,34 @@ class Tally:
             if value is not None and (method not in self._best or value < self._best[method][0]):
                 self._best[method] = (value, record)
 
-    def _beat(self, *, ended: bool = False, urgent: bool = False) -> None:
-        """Leave a sign of life for `status`, every few seconds."""
-        if not ended and not urgent and time.monotonic() - self._beat_at < _HEARTBEAT_S:
+    def _beat(self, *, urgent: bool = False) -> None:
+        """Say every few seconds what the next signs of life are to tell `status`."""
+        self.launch.leases.heart.start()
+        if not urgent and time.monotonic() - self._beat_at < _HEARTBEAT_S:
             return
         self._beat_at = time.monotonic()
-        with contextlib.suppress(OSError):
-            self.launch.store.write_launch(
-                self.launch.id,
-                {
-                    "study": self.launch.study_file.study.name,
-                    "trials": len(self.launch.to_run),
-                    "ended_trials": self.ended_trials,
-                    "running": self.running_trials,
-                    "packs": len(self.launch.packs),
-                    "running_packs": self.running_packs,
-                    "trials_per_minute": round(60 * self.ended_trials / max(self.elapsed_s, 1e-3), 1),
-                    "elapsed_s": round(self.elapsed_s, 1),
-                    "executor": self.launch.executor.name,
-                    "host": socket.gethostname(),
-                    "retries": self.nodes.num_retries,
-                    "nodes": self.nodes.to_json(),
-                    "fraction": round(self.done_fraction, 4),
-                    "remaining_s": self.remaining_s,
-                    "ended": ended,
-                },
-            )
+        self.launch.leases.heart.show(self._state(), urgent=urgent)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "study": self.launch.study_file.study.name,
+            "trials": len(self.launch.to_run),
+            "ended_trials": self.ended_trials,
+            "running": self.running_trials,
+            "packs": len(self.launch.packs),
+            "running_packs": self.running_packs,
+            "trials_per_minute": round(60 * self.ended_trials / max(self.elapsed_s, 1e-3), 1),
+            "elapsed_s": round(self.elapsed_s, 1),
+            "executor": self.launch.executor.name,
+            "retries": self.nodes.num_retries,
+            "nodes": self.nodes.to_json(),
+            "fraction": round(self.done_fraction, 4),
+            "remaining_s": self.remaining_s,
+        }
 
     def close(self) -> None:
         """Leave the last sign of life, if there was a first."""
-        if self._beat_at:
-            self._beat(ended=True)
+        self.launch.leases.heart.close(self._state())
 
 
 def _stamp(trial: Trial, result: TrialResult, launch: Launch) -> TrialResult:

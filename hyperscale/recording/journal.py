@@ -53,16 +53,13 @@ class Journal:
         self._path = folder / f"{segment}.jsonl"
         self._file: int | None = None
         self._torn = False
-        self.torn_lines = 0
         self._settings: dict[str, int] = {}
         self._trials: dict[str, int] = {}
         self._segments = self._find_segments()
-        for number, path in enumerate(self._segments):
-            for line in scan(path):
-                if line is None:
-                    self.torn_lines += 1
-                else:
-                    self._note(number, line)
+        self._scanned = [0] * len(self._segments)  # bytes of whole lines that were read
+        self._num_torn, self._torn_ends = 0, set[int]()
+        for number in range(len(self._segments)):
+            self._scan(number)
 
     def __enter__(self) -> Journal:
         return self
@@ -71,6 +68,43 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def torn_lines(self) -> int:
+        """How many lines could not be used."""
+        return self._num_torn + len(self._torn_ends)
+
+    def refresh(self) -> list[str]:
+        """Read what other drivers have added since; return the trials with a result that is new here.
+
+        A last line without its end is read again when it has one.
+        """
+        known = set(self._segments)
+        new = [path for path in self._find_segments() if path not in known]
+        self._segments += new
+        self._scanned += [0] * len(new)
+        gained: list[str] = []
+        for number, path in enumerate(self._segments):
+            if path != self._path and _size(path) > self._scanned[number]:
+                gained += self._scan(number)
+        return gained
+
+    def _scan(self, number: int) -> list[str]:
+        """Read a segment from where it was left; return the trials that it has a new result of."""
+        gained: list[str] = []
+        self._torn_ends.discard(number)
+        for line, end in scan(self._segments[number], self._scanned[number]):
+            if end is not None:
+                self._scanned[number] = end
+            if line is not None:
+                known = self._trials.get(line.digest)
+                if self._note(number, line) and line.status is not None and self._trials[line.digest] != known:
+                    gained.append(line.digest)
+            elif end is None:
+                self._torn_ends.add(number)
+            else:
+                self._num_torn += 1
+        return gained
 
     def _find_segments(self) -> list[Path]:
         if not self.folder.exists():
@@ -149,6 +183,7 @@ class Journal:
             self._torn = size > 0 and os.pread(self._file, 1, size - 1) != b"\n"
             if self._path not in self._segments:
                 self._segments.append(self._path)
+                self._scanned.append(0)
             folder = os.open(self.folder, os.O_RDONLY)
             os.fsync(folder)
             os.close(folder)
@@ -203,6 +238,17 @@ class Journal:
     def _entry(self, reader: Reader, place: int) -> Mapping[str, Any]:
         segment, offset = _segment_and_offset(place)
         return reader.line(self._segments[segment], offset)
+
+
+def _size(path: Path) -> int:
+    """Return a segment's length in bytes. It is opened, for only that makes NFS look at the server's copy."""
+    try:
+        with path.open("rb") as file:
+            return os.fstat(file.fileno()).st_size
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise StoreError(f"Journal segment {path} cannot be read: {error}.") from error
 
 
 def _description(trial: Trial, digest: str, columns: Mapping[str, Any]) -> bytes:

@@ -48,15 +48,20 @@ def _ending(body: bytes) -> bytes:
     return b'%s%08x"}\n' % (_SUM, zlib.crc32(body))
 
 
-def scan(path: Path) -> Iterator[Line | None]:
-    """Yield every line of a segment that is not blank, in order; None for one that is torn or not of this format."""
-    offset = 0
+def scan(path: Path, start: int = 0) -> Iterator[tuple[Line | None, int | None]]:
+    """Yield every line of a segment that is not blank, from byte ``start``, and the byte after its end of line.
+
+    The line is None where it is torn or not of this format, the byte where there is no end of line (yet).
+    """
+    offset = start
     try:
         with path.open("rb", _BUFFER_BYTES) as file:
+            file.seek(start)
             for line in file:
+                end = offset + len(line)
                 if not line.isspace():
-                    yield _recognise(line, offset)
-                offset += len(line)
+                    yield _recognise(line, offset), end if line.endswith(b"\n") else None
+                offset = end
     except OSError as error:
         raise StoreError(f"Journal segment {path} cannot be read: {error}.") from error
 

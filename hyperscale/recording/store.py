@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from hyperscale.errors import StoreError
+from hyperscale.recording.heart import Heart
 from hyperscale.recording.journal import Journal
+from hyperscale.recording.leases import LEASE_S, Leases, Register
+from hyperscale.recording.shelves import LocalShelf, Shelf
 
 HEARTBEAT_LIMIT_S = 30.0
 
@@ -72,6 +75,15 @@ class Store:
             ) from problem
         return missing
 
+    def shelf(self, name: str) -> Shelf:
+        """Return one of the store's folders of small files."""
+        return LocalShelf(self.folder / name)
+
+    def leases(self, launch: str, lease_s: float | None = None) -> Leases:
+        """Return what a launch leases its trials with; ``lease_s`` is how long a sign of life is believed."""
+        heart = Heart(self.shelf("launches"), launch, lease_s or LEASE_S)
+        return Leases(Register(self.shelf("leases")), heart)
+
     def write_launch(self, launch: str, data: dict[str, Any]) -> None:
         """Note what a launch is doing (atomically), for `status` in another terminal."""
         folder = self.folder / "launches"
@@ -79,10 +91,6 @@ class Store:
         draft = folder / f".{launch}.tmp"
         draft.write_text(json.dumps({**data, "heartbeat": time.time(), "pid": os.getpid()}))
         draft.replace(folder / f"{launch}.json")
-
-    def end_launch(self, launch: str) -> None:
-        """Remove a launch's sign of life: it has ended, whatever it was doing."""
-        (self.folder / "launches" / f"{launch}.json").unlink(missing_ok=True)
 
     def running(self, study_name: str) -> list[dict[str, Any]]:
         """Return the launches of a study whose heartbeat is recent."""
