@@ -199,14 +199,27 @@ def run(study: Path, store_folder: Path, as_json: bool, **options: Any) -> int:
 @_STUDY
 @_SEEDS
 @_STORE
+@click.option(
+    "--watch", "watching", is_flag=True, help="Look on: nodes, packs, rate, retries, GPUs, time left. Ctrl-C ends it."
+)
 @_JSON
 @_verb
-def status(study: Path, num_seeds: int | None, store_folder: Path, as_json: bool) -> None:
-    """Show where STUDY stands: finished, diverged, failed, running, missing."""
-    from hyperscale.console import print_status, status_data
+def status(study: Path, num_seeds: int | None, store_folder: Path, watching: bool, as_json: bool) -> None:
+    """Show where STUDY stands: finished, diverged, failed, running, missing.
+
+    Reads the store only, so it works on any machine that sees the store, whoever runs the study.
+    """
+    from hyperscale.console import print_status, standard_output, status_data
     from hyperscale.verbs import open_study
 
     study_file, store = open_study(study, store_folder)
+    if watching:
+        if as_json:
+            raise click.UsageError("--watch is for looking on; --json tells once. Give one of them.")
+        from hyperscale.watch_view import watch
+
+        watch(study_file, store, num_seeds, standard_output())
+        return
     data = status_data(study_file, store, num_seeds)
     if as_json:
         _print_json(data)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from hyperscale.dispatch.launch import Launch, Summary
     from hyperscale.dispatch.tally import Tally
+    from hyperscale.recording.journal import Journal
     from hyperscale.recording.store import Store
     from hyperscale.study import StudyFile
 
@@ -252,9 +253,11 @@ def _basis(rows: Sequence[Mapping[str, Any]]) -> str:
     return "Rough: nothing was measured." if not measured else "~: by a fixed model; the others were measured here."
 
 
-def status_data(study_file: StudyFile, store: Store, num_seeds: int | None) -> dict[str, Any]:
-    """Return what `status` tells, as plain JSON data."""
-    journal = store.journal("reader")
+def status_data(
+    study_file: StudyFile, store: Store, num_seeds: int | None, journal: Journal | None = None
+) -> dict[str, Any]:
+    """Return what `status` tells, as plain JSON data; ``journal`` is one that was opened before and refreshed."""
+    journal = journal or store.journal("reader")
     trials = study_file.study.trials(num_seeds)
     counts = Counter(journal.status(trial.digest) for trial in trials)
     launches = store.running(study_file.study.name)
@@ -270,14 +273,19 @@ def status_data(study_file: StudyFile, store: Store, num_seeds: int | None) -> d
     }
 
 
+def status_words(data: Mapping[str, Any]) -> str:
+    """Return how many trials there are and how many stand where."""
+    always = ("finished", "missing")
+    names = ("finished", "diverged", "out_of_memory", "failed", "running", "missing")
+    words = [f"{data[name]:,} {name.replace('_', ' ')}" for name in names if data[name] or name in always]
+    return f"{data['trials']:,} trials: {', '.join(words)}"
+
+
 def print_status(headline: str, data: dict[str, Any]) -> None:
     """Print where a study stands."""
     console = standard_output()
     console.print(f"[bold]{escaped(headline)}[/bold]")
-    always = ("finished", "missing")
-    names = ("finished", "diverged", "out_of_memory", "failed", "running", "missing")
-    words = [f"{data[name]:,} {name.replace('_', ' ')}" for name in names if data[name] or name in always]
-    console.print(f"{data['trials']:,} trials: {', '.join(words)}.")
+    console.print(f"{status_words(data)}.")
     for launch in data["launches"]:
         left = duration(launch.get("remaining_s"))
         console.print(
