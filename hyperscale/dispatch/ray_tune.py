@@ -16,8 +16,9 @@ from typing import Any, cast
 from hyperscale.dispatch.executor import Events, Executor
 from hyperscale.dispatch.parcels import RESULTS, Parcel, Reports
 from hyperscale.dispatch.probe import device_key_here, device_memory, measure_here
+from hyperscale.dispatch.ray_session import check_authenticated, end_own_session, start_own_session
 from hyperscale.dispatch.worker import PackWorker, default_device
-from hyperscale.errors import ResourceError
+from hyperscale.errors import HyperscaleError, ResourceError
 from hyperscale.packing import DEFAULT_MEMORY_BYTES, Pack, Speed
 from hyperscale.settings.setting import Setting
 from hyperscale.trial import Trial, TrialResult, TrialStatus
@@ -155,7 +156,7 @@ class RayTune(Executor):
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
             if self._own_session:
-                ray.shutdown()
+                end_own_session()
                 self._own_session = False
 
     def _connect(self) -> None:
@@ -164,11 +165,15 @@ class RayTune(Executor):
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if self.address:
             check_address(self.address)
-        else:
-            options |= {"include_dashboard": False, "num_cpus": os.cpu_count()}
+            check_authenticated(self.address)
         try:
-            # Not None: that would join whatever cluster last wrote its address on this machine, dead ones included.
-            ray.init(self.address or "local", **options)
+            # Never without an address: that would join whatever cluster last wrote its own on this machine.
+            if self.address:
+                ray.init(self.address, **options)
+            else:
+                start_own_session(num_cpus=os.cpu_count(), **options)
+        except HyperscaleError:
+            raise
         except Exception as problem:
             raise _unreachable(self.address, str(problem).strip() or type(problem).__name__) from problem
 
