@@ -78,14 +78,13 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
     """Start one Ray for all tests that dispatch to it."""
+    from hyperscale.dispatch.ray_session import end_own_session, start_own_session
     from hyperscale.dispatch.ray_tune import prepare_environment
 
     prepare_environment()
-    import ray
-
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    start_own_session(num_cpus=2, log_to_driver=False, logging_level="ERROR")
     yield
-    ray.shutdown()
+    end_own_session()
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +96,7 @@ def _one_thread() -> None:
 @pytest.fixture(autouse=True)
 def _no_user_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the tests apart from the store and tracking server of whoever runs them."""
-    for name in ("HYPERSCALE_STORE", "MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
+    for name in ("HYPERSCALE_STORE", "MLFLOW_TRACKING_URI", "RAY_ADDRESS", "MLFLOW_AUTH_CONFIG_PATH"):
         monkeypatch.delenv(name, raising=False)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 

@@ -18,8 +18,9 @@ from hyperscale.dispatch.pack_queue import PackQueue, Patience
 from hyperscale.dispatch.parcels import Reports
 from hyperscale.dispatch.probe import device_key_here, device_memory, measure_here
 from hyperscale.dispatch.ray_head import HeadWatch, answers, await_return, num_restarts
+from hyperscale.dispatch.ray_session import check_authenticated, end_own_session, start_own_session
 from hyperscale.dispatch.worker import CHECKPOINT_INTERVAL_S, default_device
-from hyperscale.errors import ResourceError
+from hyperscale.errors import HyperscaleError, ResourceError
 from hyperscale.packing import DEFAULT_MEMORY_BYTES, Pack, Speed
 from hyperscale.settings.setting import Setting
 
@@ -177,7 +178,7 @@ class RayTune(Executor):
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
             if self._own_session:
-                ray.shutdown()
+                end_own_session()
                 self._own_session = False
         if reports.problem is not None:
             raise reports.problem
@@ -192,11 +193,15 @@ class RayTune(Executor):
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if self.address:
             check_address(self.address)
-        else:
-            options |= {"include_dashboard": False, "num_cpus": os.cpu_count()}
+            check_authenticated(self.address)
         try:
-            # Not None: that would join whatever cluster last wrote its address on this machine, dead ones included.
-            ray.init(self.address or "local", **options)
+            # Never without an address: that would join whatever cluster last wrote its own on this machine.
+            if self.address:
+                ray.init(self.address, **options)
+            else:
+                start_own_session(num_cpus=os.cpu_count(), **options)
+        except HyperscaleError:
+            raise
         except Exception as problem:
             raise _unreachable(self.address, str(problem).strip() or type(problem).__name__) from problem
 
