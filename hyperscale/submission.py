@@ -64,8 +64,8 @@ _OPTIONS = (
         "--env",
         "env_names",
         multiple=True,
-        help="Pass this variable on, with its value here, which is not shown; whoever may read the cluster's logs and jobs "
-        "can see it there. May be repeated.",
+        help="Pass this variable on with its value here, which is not shown. (Who may read the cluster's logs finds it "
+        "there.) May be repeated.",
         metavar="NAME",
     ),
     click.option(

@@ -109,7 +109,7 @@ class JobServer:
         except (urllib.error.URLError, OSError):
             return False
 
-    def _processes(self) -> list[psutil.Process]:
+    def processes(self) -> list[psutil.Process]:
         """Return every process of this cluster: the head's descendants, and whoever names its folder or its store."""
         found = {}
         if self.process is not None and self.process.poll() is None:
@@ -127,12 +127,12 @@ class JobServer:
 
     def drivers(self) -> list[psutil.Process]:
         """Return the drivers of jobs that run now."""
-        words = [(process, process.cmdline()) for process in self._processes() if process.is_running()]
+        words = [(process, process.cmdline()) for process in self.processes() if process.is_running()]
         return [process for process, line in words if line[1:4] == ["-m", "hyperscale.cli", "run"]]
 
     def kill(self, *, keep: Callable[[psutil.Process], bool] = lambda process: False) -> None:
         """End every process of the cluster by its id."""
-        processes = [process for process in self._processes() if not keep(process)]
+        processes = [process for process in self.processes() if not keep(process)]
         for process in processes:
             try:
                 process.kill()
