@@ -71,13 +71,13 @@ def recorded(store: Path, study: Path) -> tuple[int, int]:
     """Return how many trials of a study the store has, and how many results its journal holds."""
     digests = [trial.digest for trial in load_study(study).study.trials()]
     lines = [line for path in (store / "journal").glob("*.jsonl") for line in path.read_text().splitlines()]
-    results = [line for line in lines if json.loads(line)["record"] == "result"]
+    results = [line for line in lines if json.loads(line)["record"] == "trial"]
     return len(Store(folder=store).journal("reader").records(digests)), len(results)
 
 
 def begun(store: Path, most: int) -> bool:
     """Whether some of the trials, and not all, are in the journal."""
-    return 0 < sum(path.read_text().count('"record":"result"') for path in store.glob("journal/*.jsonl")) < most
+    return 0 < sum(path.read_text().count('"record":"trial"') for path in store.glob("journal/*.jsonl")) < most
 
 
 def write_long(project: Path) -> Path:
