@@ -1,4 +1,4 @@
-"""The command line: plan, run, status, report, export, sync, ui, fit.
+"""The command line: plan, run, submit, status, report, export, sync, ui, fit.
 
 torch, Ray, MLflow and the analysis are imported inside the verbs, so that ``--help`` answers at once.
 """
@@ -17,6 +17,7 @@ import click
 
 from hyperscale.errors import HyperscaleError, StoreError
 from hyperscale.options import ManyPlaces, MemorySize, endurance_options, fit_options
+from hyperscale.submission import options_of_run, submit_options, submit_or_follow
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 LONG_RUN_S = 3600.0
@@ -88,6 +89,7 @@ def main() -> None:
     \b
     hyperscale plan   studies/quickstart.py    what would run, and what it costs
     hyperscale run    studies/quickstart.py    train what is missing; again to resume
+    hyperscale submit studies/quickstart.py    the same on a Ray cluster
     hyperscale report studies/quickstart.py    verdicts, exponents and figures
     hyperscale ui                              compare the runs in MLflow
     hyperscale fit    table.csv --x N --y loss a curve through anybody's data
@@ -193,6 +195,32 @@ def run(study: Path, store_folder: Path, as_json: bool, **options: Any) -> int:
     if as_json:
         _print_json({**summary.to_json(), "mlflow_missing": mlflow_missing})
     return say_summary(summary, launch)
+
+
+@main.command()
+@submit_options
+@_JSON
+@_verb
+def submit(as_json: bool, **_: Any) -> int:
+    """Send STUDY with its project to a Ray cluster, run it there and follow it.
+
+    The job is `run` on the cluster, so submitting again resumes. Takes the options of `run` too. A lost connection is
+    taken up again; Ctrl-C stops following, not the job, and says how to follow or stop it. Examples:
+
+    \b
+      hyperscale submit studies/quickstart.py --address http://HOST:8265 --store /shared/results
+      hyperscale submit --follow quickstart-20261126-101500-3f2a
+      hyperscale submit --stop   quickstart-20261126-101500-3f2a
+
+    Exit codes: the run's; 130 when following or the job was stopped.
+    """  # noqa: D301
+    code, data = submit_or_follow(click.get_current_context(), run, as_json=as_json)
+    if as_json:
+        _print_json(data)
+    return code
+
+
+submit.params += options_of_run(run)
 
 
 @main.command()
