@@ -24,6 +24,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.sessions import kill_session, session_processes
+
 ROOT = Path(__file__).parent.parent
 _OBJECT_STORE_BYTES = 80 * 2**20
 _IDLE = (b"ray::IDLE", b"ray::DashboardAgent", b"ray::RuntimeEnvAgent")
@@ -52,28 +54,6 @@ def free_port(host: str) -> int:
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
-
-
-def session_processes(session: int) -> dict[int, bytes]:
-    """Return the live processes of a session and their command lines."""
-    found: dict[int, bytes] = {}
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        with contextlib.suppress(OSError):
-            state, _, _, its_session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
-            if int(its_session) == session and state != "Z":
-                found[int(entry.name)] = (entry / "cmdline").read_bytes()
-    return found
-
-
-def kill_session(session: int) -> None:
-    """Kill -9 everything in a session, until nothing is left of it."""
-    while processes := session_processes(session):
-        for pid in processes:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.02)
 
 
 @dataclass(kw_only=True)

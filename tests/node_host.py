@@ -1,9 +1,9 @@
 """The process behind `tests.clusters`: it imports Ray once and forks a keeper for every node of a cluster.
 
 ``python -m tests.node_host`` reads one JSON request a line and answers each with one line. A keeper leads a session of
-its own, starts the node's processes as ``ray start --block`` does, ends them all when the raylet or the GCS dies or when
-it is told to terminate, and dies with its host. Whatever a killed keeper leaves behind becomes this process's child, is
-reaped here, and is found by its session.
+its own, starts the node's processes as ``ray start --block`` does, ends them all when the raylet or the GCS dies or
+when it is told to terminate, and dies with its host. Whatever a killed keeper leaves behind becomes this process's
+child, is reaped here, and is found by its session.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from typing import Any
 
 from ray._private.node import Node
 from ray._private.parameter import RayParams
+
+from tests.sessions import kill_session
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _CLONE_NEWNET = 0x40000000
@@ -41,7 +43,7 @@ def _prctl(option: int, value: int) -> None:
 def _enter_namespace(name: str) -> None:
     """Move this process into a network namespace made by ``ip netns``."""
     library = ctypes.CDLL(None, use_errno=True)
-    with open(f"/run/netns/{name}", "rb") as handle:  # noqa: PTH123  (a descriptor is wanted, not the content)
+    with Path(f"/run/netns/{name}").open("rb") as handle:
         if library.setns(handle.fileno(), _CLONE_NEWNET):
             raise OSError(ctypes.get_errno(), f"setns into {name}")
 
@@ -136,16 +138,20 @@ def _look(address: str, timeout_s: float) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Answer requests until standard input ends; the client has ended all sessions by then."""
+    """Answer requests until standard input ends, then end what still runs."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    assert Path.cwd().exists()
+    keepers = []
     for line in sys.stdin:
         request = json.loads(line)
         answer = _nodes(request) if request["do"] == "nodes" else _fork(request)
+        keepers.append(answer.get("keeper", os.getpid()))
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
+    for keeper in keepers:  # the client may have died without ending them
+        if keeper != os.getpid():
+            kill_session(keeper)
 
 
 if __name__ == "__main__":
