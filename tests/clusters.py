@@ -120,7 +120,8 @@ class Cluster:
     """A head without CPUs for packs, at which drivers join, and the nodes that are added to it.
 
     ``with Cluster() as cluster: cluster.add("one", cpus=2)``. With ``namespaces`` every node added has a network of its
-    own. The head keeps its tables on disk, so that it can be killed and restarted at the same address.
+    own. The head keeps its tables on disk, so that it can be killed and restarted at the same address. ``autoscaling``
+    is given that address and returns a cluster file for Ray's autoscaler to follow.
     """
 
     def __init__(
@@ -128,7 +129,7 @@ class Cluster:
         *,
         namespaces: bool = False,
         environment: Mapping[str, str] | None = None,
-        head: Mapping[str, Any] | None = None,
+        autoscaling: Callable[[str], Path] | None = None,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="hsn-", dir="/tmp"))  # short, for the sockets' sake
         self.environment = {
@@ -158,7 +159,9 @@ class Cluster:
         )
         try:
             self._port = free_port(f"{self._prefix}.1")
-            self.head = self._start_head(dict(head or {}))
+            self.head = self._start_head(
+                {} if autoscaling is None else {"autoscaling_config": str(autoscaling(self.address))}
+            )
         except BaseException:
             self.close()
             raise
@@ -214,13 +217,11 @@ class Cluster:
             **more,
         }
 
-    def _start_head(self, more: dict[str, Any]) -> Node:
-        environment = {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(self.folder / "gcs")}
-        environment.update(more.pop("environment", {}))
+    def _start_head(self, more: Mapping[str, Any]) -> Node:
         request = {
             "head": True,
             "namespace": "",
-            "environment": environment,
+            "environment": {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(self.folder / "gcs")},
             "parameters": {
                 **self._parameters("head", f"{self._prefix}.1", 0, more),
                 "gcs_server_port": self._port,

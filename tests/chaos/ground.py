@@ -150,11 +150,11 @@ class Ground:
         """Return the driver's environment: it gives up on a head that stays away."""
         return self.cluster.driver_environment(**_QUIET, HYPERSCALE_CHECKPOINT_INTERVAL_S="1")
 
-    def start_driver(self) -> None:
+    def start_driver(self, *options: str) -> None:
         """Run the study, or what is left of it."""
         self.num_runs += 1
         words = ["run", self.study, "--address", self.cluster.address, "--store", self.store, "--json"]
-        words += ["--max-pack", str(self.shape.seeds), "--silence-limit", "10", *self.tracking]
+        words += ["--max-pack", str(self.shape.seeds), "--silence-limit", "10", *self.tracking, *options]
         with (self.folder / f"driver-{self.num_runs}.log").open("wb") as log:
             self.driver = subprocess.Popen(
                 hyperscale(*words), stdout=log, stderr=log, env=dict(self.environment()), start_new_session=True

@@ -112,13 +112,18 @@ class Ledger:
         return len({work.run for work in self.works if abs(work.at - moment) <= within_s})
 
     def back_at_work(self, moment: float, until: float, within_s: float = 0.8) -> float | None:
-        """Return the seconds from a moment until as many packs were at work as just before; None where not in time."""
-        before, at = self.at_work(moment - within_s), moment + within_s
+        """Return the seconds from a moment until as many packs were at work as before, 0 where there never were fewer.
+
+        None where that was not before ``until``.
+        """
+        before, at, fewer = self.at_work(moment - within_s), moment + within_s, False
         while at < until:
-            if self.at_work(at) >= before:
+            enough = self.at_work(at) >= before
+            if fewer and enough:
                 return at - moment
+            fewer |= not enough
             at += 0.25
-        return None
+        return None if fewer else 0.0
 
 
 def most(repeats: Sequence[Repeat]) -> int:
