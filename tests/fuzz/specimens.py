@@ -50,7 +50,12 @@ _EMBEDDING = Embedding(primary_widths=(4,), embedding_dim=2, activation="relu", 
 
 def _best(method: Any, *stages: Any, target: Any = _BALL, **fields: Any) -> BestApproximation:
     return BestApproximation(
-        method=method, target=target, optimizer=Stages(*stages), grid=TrainingGrid(x_points=17), grid_points=17, **fields
+        method=method,
+        target=target,
+        optimizer=Stages(*stages),
+        grid=TrainingGrid(x_points=17),
+        grid_points=17,
+        **fields,
     )
 
 
@@ -67,7 +72,10 @@ SETTINGS: dict[str, Setting] = {
         constraints=Constraints(max_primary_complexity=2.0, max_conditioning_complexity=2.0, max_first_layer=1.0),
     ),
     "one more neuron": _best(
-        Monolithic(primary_widths=(4,), bias="hidden"), Knots(), target=Tilted(x_dim=1, conditioning_dim=1), one_more_neuron=True
+        Monolithic(primary_widths=(4,), bias="hidden"),
+        Knots(),
+        target=Tilted(x_dim=1, conditioning_dim=1),
+        one_more_neuron=True,
     ),
     "bumps": Approximation(
         method=Monolithic(primary_widths=(4,)), target=BumpFamily(x_dim=1, conditioning_dim=1, cells=4), grid_points=9

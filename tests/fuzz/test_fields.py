@@ -55,13 +55,35 @@ PLACES = {name: list(places(root)) for name, root in ROOTS.items()}
 CLASSES = {type(part).__name__ for part in POOL}
 
 
+def at(root: Any, path: Path) -> Any:
+    """Return what lies at ``path``."""
+    for step in path:
+        root = root[step] if isinstance(step, int) else getattr(root, step)
+    return root
+
+
+def neighbours(value: Any) -> list[Any]:
+    """Return values of the same type that might do as well as this one, or not."""
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int | float):
+        return [value + 1, value - 1, 2 * value, 7 * value + 3, 1000 * value, 10**6 + value, -value, value / 3]
+    if isinstance(value, tuple):
+        return [(*value, *value), value[1:], value[:1], value[::-1], (*value, 7), list(value)]
+    same = [part for part in POOL if type(part).__mro__[-2:-1] == type(value).__mro__[-2:-1]]
+    return [*same, None, value]
+
+
 def names_of(root: Any, path: Path) -> set[str]:
     """Return the words one of which an error about ``path`` must hold: the field or entry, or what it belongs to."""
     names = {step for step in path if isinstance(step, str)}
-    for step in path:
-        names.add(type(root).__name__)
-        root = root[step] if isinstance(step, int) else getattr(root, step)
-    return names | {type(root).__name__}
+    return names | {type(at(root, path[:length])).__name__ for length in range(len(path) + 1)}
+
+
+def check_names(text: str, root: Any, path: Path) -> None:
+    """Check that an error says which field or object it is about."""
+    words = names_of(root, path)
+    assert any(word in text for word in words), f"{text} names none of {sorted(words)}"
 
 
 def check_setting(setting: Setting) -> None:
@@ -72,7 +94,7 @@ def check_setting(setting: Setting) -> None:
     assert dataclasses.replace(setting).digest() == setting.digest(), "the constructor changes what it made itself"
     for name, value in setting.columns().items():
         assert isinstance(name, str)
-        assert type(value) in (str, int, float, bool), (name, value)
+        assert isinstance(value, str | int | float), (name, value)
         assert not isinstance(value, float) or math.isfinite(value), (name, value)
     json.dumps(setting.columns(), allow_nan=False).encode()
     cost = dataclasses.asdict(setting.cost())
@@ -105,8 +127,7 @@ def build(root: Any, path: Path, value: Any) -> Ending:
         check_study(study)
     except HyperscaleError as problem:
         check_message(str(problem))
-        words = names_of(root, path)
-        assert any(word in str(problem) for word in words), f"{problem} names none of {sorted(words)}"
+        check_names(str(problem), root, path)
         return Ending.CLEAR_ERROR
     return Ending.RIGHT_ANSWER
 
@@ -130,6 +151,8 @@ def mutations(draw: st.DrawFn) -> Mutation:
     """Draw a specimen, a place in it, and what is put there."""
     name = draw(st.sampled_from(sorted(ROOTS)))
     path = draw(st.sampled_from(PLACES[name]))
+    if draw(st.booleans()):
+        return Mutation(name, path, draw(st.sampled_from(neighbours(at(ROOTS[name], path)))))
     value = draw(st.one_of(odd_values(), odd_values(), odd_values(), st.sampled_from(POOL)))
     if draw(st.integers(0, 7)) == 0:
         value = (value,)

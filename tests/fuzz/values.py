@@ -37,8 +37,10 @@ STRINGS = (
     LONE_SURROGATE, "[bold]", "{0}", "%s", "x" * 100_000, "rmse", "Hypernetwork", "num_params_primary",
 )  # fmt: skip
 CONTAINERS: tuple[Any, ...] = (
-    None, (), [], {}, set(), frozenset({1}), b"", b"x", (0,), (-1,), (True,), (1.5,), ("a",), (None,), ((1,),), [3], [3, 3],
-    (4,) * 100, (4,) * 5000, (10**9,), (10**5000,), range(3), range(0), range(10**12), {"a": 1}, {"target": "SobolevBall"},
+    None, (), [], {}, set(), frozenset({1}), b"", b"x", (0,), (-1,), (True,), (1.5,), ("a",), (None,), ((1,),), [3],
+    [3, 3],
+    (4,) * 100, (4,) * 5000, (10**9,), (10**5000,), range(3), range(0), range(10**12), {"a": 1},
+    {"target": "SobolevBall"},
     {1: 2}, {"a": float("nan")}, {"lr": [1]}, {(1, 2): 3}, _itself(), int, dict, len, object(), NotImplemented, ...,
 )  # fmt: skip
 
