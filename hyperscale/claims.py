@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hyperscale.draw_claims import Ceiling, Cited, Convergence, WidthExponent, method_name
-from hyperscale.errors import StudyError, check_choice, check_number
+from hyperscale.draw_claims import Ceiling, Cited, Convergence, WidthExponent, check_claim, check_columns, method_name
+from hyperscale.errors import StudyError, brief, check_choice, check_number, check_word
 
 __all__ = [
     "Calibration",
@@ -40,7 +40,7 @@ def is_error(metric: str) -> bool:
 def _require_two(kind: str, field_name: str, first: str | type, second: str | type | None) -> None:
     """Raise `StudyError` where a claim compares a method with itself."""
     if first == second:
-        raise StudyError(f"{kind}.{field_name}: both methods are {first!r}; allowed: two different methods.")
+        raise StudyError(f"{kind}.{field_name}: both methods are {brief(first)}; allowed: two different methods.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,15 +62,19 @@ class Calibration:
         """Check that trials are named and that their infimum is given in one way."""
         if not isinstance(self.where, Mapping) or not self.where:
             raise StudyError(
-                f"Calibration.where is {self.where!r}; allowed: a mapping of columns to values that picks the "
+                f"Calibration.where is {brief(self.where)}; allowed: a mapping of columns to values that picks the "
                 'calibration trials out of the table, such as {"target": "Square"}.'
             )
-        object.__setattr__(self, "where", dict(self.where))
+        object.__setattr__(self, "where", check_columns("Calibration.where", self.where))
+        if self.infimum_column is not None:
+            check_word("Calibration.infimum_column", self.infimum_column)
         law = (self.infimum_constant, self.infimum_exponent)
-        if (self.infimum_column is None) == (None in law) or (self.infimum_column is not None and law != (None, None)):
+        missing = sum(number is None for number in law)
+        if (self.infimum_column is None) == (missing > 0) or (self.infimum_column is not None and missing < 2):
             raise StudyError(
-                f"Calibration has infimum_column={self.infimum_column!r}, infimum_constant={law[0]!r} and "
-                f"infimum_exponent={law[1]!r}; allowed: the column alone, or the constant and the exponent together."
+                f"Calibration has infimum_column={brief(self.infimum_column)}, infimum_constant={brief(law[0])} and "
+                f"infimum_exponent={brief(law[1])}; allowed: the column alone, or the constant and the exponent "
+                "together."
             )
         if self.infimum_column is None:
             check_number("Calibration.infimum_constant", self.infimum_constant, above=0)
@@ -103,12 +107,13 @@ class ScalingRate:
 
     def __post_init__(self) -> None:
         """Normalise the method to its name and check the numbers."""
+        check_claim(self)
         object.__setattr__(self, "method", method_name(self.method))
         check_choice("ScalingRate.bound", self.bound, ("upper", "lower", "match"))
         check_number("ScalingRate.exponent", self.exponent, above=0)
         if self.calibration is not None and not isinstance(self.calibration, Calibration):
             raise StudyError(
-                f"ScalingRate.calibration is {self.calibration!r}; allowed: None, or "
+                f"ScalingRate.calibration is {brief(self.calibration)}; allowed: None, or "
                 "Calibration(where={...}, infimum_constant=..., infimum_exponent=...)."
             )
 
@@ -143,6 +148,7 @@ class Ordering:
 
     def __post_init__(self) -> None:
         """Normalise the methods to their names."""
+        check_claim(self)
         object.__setattr__(self, "lower", method_name(self.lower))
         object.__setattr__(self, "higher", method_name(self.higher))
         _require_two("Ordering", "lower", self.lower, self.higher)
@@ -181,6 +187,7 @@ class Monotone:
 
     def __post_init__(self) -> None:
         """Normalise the method to its name and check the direction."""
+        check_claim(self)
         object.__setattr__(self, "method", method_name(self.method))
         check_choice("Monotone.direction", self.direction, ("increasing", "decreasing"))
 
@@ -220,6 +227,7 @@ class Separation(Cited):
 
     def __post_init__(self) -> None:
         """Normalise the methods to their names and check that the exponents differ in the right direction."""
+        check_claim(self)
         object.__setattr__(self, "faster", method_name(self.faster))
         object.__setattr__(self, "slower", method_name(self.slower))
         _require_two("Separation", "faster", self.faster, self.slower)
@@ -271,18 +279,19 @@ class Factor(Cited):
 
     def __post_init__(self) -> None:
         """Normalise the methods to their names and check the reference and the factor."""
+        check_claim(self)
         object.__setattr__(self, "method", method_name(self.method))
         if (self.reference is None) == (self.reference_column is None):
             raise StudyError(
-                f"Factor has reference={self.reference!r} and reference_column={self.reference_column!r}; allowed: "
-                "one of them, a method to compare with or a column of the method's own trials."
+                f"Factor has reference={brief(self.reference)} and reference_column={brief(self.reference_column)}; "
+                "allowed: one of them, a method to compare with or a column of the method's own trials."
             )
         if self.reference is not None:
             object.__setattr__(self, "reference", method_name(self.reference))
             _require_two("Factor", "method", self.method, self.reference)
         elif self.reference_column == self.metric:
             raise StudyError(
-                f"Factor.reference_column is {self.metric!r}, the metric itself; allowed: another column, such as "
+                f"Factor.reference_column is {brief(self.metric)}, the metric itself; allowed: another column, such as "
                 "'per_instance_infimum'."
             )
         check_number("Factor.factor", self.factor, above=0)

@@ -7,19 +7,67 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
 
-from hyperscale.errors import check_choice, check_number
+from hyperscale.errors import StudyError, brief, check_choice, check_number, check_text, check_word
 
 Value = str | int | float
 Selection = Mapping[str, Value] | tuple[tuple[str, Value], ...]
 """Columns with the value that each must have, as a mapping or as pairs."""
 
 
-def method_name(method: str | type) -> str:
+def method_name(method: str | type, place: str = "The method of a claim") -> str:
     """Return a method's name, given the name or the class itself."""
-    return method if isinstance(method, str) else method.__name__
+    if isinstance(method, type):
+        return method.__name__
+    check_word(place, method)
+    return method
+
+
+_NAMES = frozenset({"metric", "size", "at_each", "along", "relative_to", "reference_column"})
+_TEXTS = frozenset({"theorem", "statement"})
+_METHODS = frozenset({"method", "lower", "higher", "faster", "slower", "reference"})
+_SWITCHES = frozenset({"hard_family", "each_step", "always"})
+
+
+def check_claim(claim: Any) -> None:
+    """Check the fields that several kinds of claim have, and make its conditions a tuple."""
+    for name in (field.name for field in fields(claim)):
+        place, value = f"{type(claim).__name__}.{name}", getattr(claim, name)
+        if name in _NAMES and value is not None:
+            check_word(place, value)
+        elif name in _TEXTS:
+            check_text(place, value)
+        elif name in _METHODS and (name != "reference" or value is not None):
+            method_name(value, place)
+        elif name in _SWITCHES and not isinstance(value, bool):
+            raise StudyError(f"{place} is {brief(value)}; allowed: True or False.")
+        elif name == "resolution" and value is not None:
+            check_number(place, value, above=0)
+        elif name == "conditions":
+            if not isinstance(value, tuple | list):
+                raise StudyError(f"{place} is {brief(value)}; allowed: a tuple of texts, such as ('bounded I',).")
+            for index, condition in enumerate(value):
+                check_text(f"{place}[{index}]", condition)
+            object.__setattr__(claim, name, tuple(value))
+
+
+def check_columns(place: str, given: Any) -> dict[str, Value]:
+    """Return a selection as a mapping of columns to values, or raise `StudyError` where it is none."""
+    try:
+        columns = dict(given)
+    except (TypeError, ValueError):
+        raise StudyError(
+            f'{place} is {brief(given)}; allowed: a mapping of columns to values, such as {{"depth": 2}}.'
+        ) from None
+    for name, value in columns.items():
+        check_word(f"{place}: the column", name)
+        if isinstance(value, str):
+            check_text(f"{place}[{brief(name)}]", value)
+        elif type(value) is not bool:
+            check_number(f"{place}[{brief(name)}], if no text,", value, above=-math.inf)
+    return columns
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,8 +109,10 @@ class Drawn(Cited):
 
 def _normalise(claim: Drawn) -> None:
     """Turn the method into its name and the selection into pairs, so that the claim can be hashed."""
+    check_claim(claim)
     object.__setattr__(claim, "method", method_name(claim.method))
-    object.__setattr__(claim, "where", tuple(dict(claim.where).items()))
+    where = check_columns(f"{type(claim).__name__}.where", claim.where)
+    object.__setattr__(claim, "where", tuple(where.items()))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,7 +130,9 @@ class Convergence(Drawn):
     def __post_init__(self) -> None:
         """Normalise the method to its name and check the numbers."""
         _normalise(self)
-        if not isinstance(self.limit, str):
+        if isinstance(self.limit, str):
+            check_word("Convergence.limit", self.limit)
+        else:
             check_number("Convergence.limit", self.limit, above=-math.inf)
         check_number("Convergence.exponent", self.exponent, above=0)
 
@@ -163,7 +215,9 @@ class Ceiling(Drawn):
     def __post_init__(self) -> None:
         """Normalise the method to its name and check the number."""
         _normalise(self)
-        if not isinstance(self.ceiling, str):
+        if isinstance(self.ceiling, str):
+            check_word("Ceiling.ceiling", self.ceiling)
+        else:
             check_number("Ceiling.ceiling", self.ceiling, above=0)
 
     @property

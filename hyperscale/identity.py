@@ -9,7 +9,7 @@ import json
 import math
 from typing import Any
 
-from hyperscale.errors import StudyError
+from hyperscale.errors import StudyError, brief
 
 Json = dict[str, Any] | list[Any] | str | int | float | bool | None
 
@@ -32,7 +32,7 @@ def canonical(value: object) -> Json:
         return value
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise StudyError(f"{value!r} cannot be part of a setting; allowed: finite numbers.")
+            raise StudyError(f"{brief(value)} cannot be part of a setting; allowed: finite numbers.")
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {name: canonical(getattr(value, name)) for name in _field_names(type(value))}
@@ -42,7 +42,7 @@ def canonical(value: object) -> Json:
     if isinstance(value, tuple | list | range):
         return [canonical(item) for item in value]
     raise StudyError(
-        f"{value!r} ({type(value).__name__}) cannot be part of a setting; "
+        f"{brief(value)} ({type(value).__name__}) cannot be part of a setting; "
         "allowed: numbers, strings, tuples and the dataclasses of hyperscale."
     )
 

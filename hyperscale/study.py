@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import itertools
 import re
 import sys
 import traceback
@@ -14,11 +15,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 from hyperscale.claims import Calibration, Claim, ScalingRate
-from hyperscale.errors import HyperscaleError, StudyError, check_choice, did_you_mean
+from hyperscale.errors import HyperscaleError, StudyError, brief, check_choice, did_you_mean
 from hyperscale.settings.setting import Setting
 from hyperscale.trial import Trial
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
+_MOST_ENTRIES = 10**6
 PER_TRIAL, PER_SETTING = "per_trial", "per_setting"
 
 
@@ -47,12 +49,12 @@ class Study:
         for name in ("settings", "seeds", "metrics", "claims"):
             value = getattr(self, name)
             if isinstance(value, str) or not isinstance(value, Iterable):
-                wanted = f"range({value!r})" if name == "seeds" else f"[{value!r}] for one entry"
-                raise StudyError(f"Study.{name} is {value!r}; allowed: a list. Write {wanted}.")
-            object.__setattr__(self, name, tuple(value))
+                wanted = f"range({brief(value)})" if name == "seeds" else f"[{brief(value)}] for one entry"
+                raise StudyError(f"Study.{name} is {brief(value)}; allowed: a list. Write {wanted}.")
+            object.__setattr__(self, name, _entries(name, value))
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise StudyError(
-                f"Study.name is {self.name!r}; allowed: 1 to 80 lower-case letters, digits, '.', '_' and '-', "
+                f"Study.name is {brief(self.name)}; allowed: 1 to 80 lower-case letters, digits, '.', '_' and '-', "
                 "beginning with a letter or digit, because it names a folder and an MLflow experiment."
             )
         check_choice("Study.mlflow_runs", self.mlflow_runs, (PER_TRIAL, PER_SETTING))
@@ -74,10 +76,15 @@ class Study:
         return tuple(dict.fromkeys(setting.method_name for setting in self.settings))
 
 
-def _brief(value: object) -> str:
-    """Return a representation short enough for a message."""
-    text = repr(value)
-    return text if len(text) <= 160 else f"{text[:150]}…"
+def _entries(name: str, given: Iterable[Any]) -> tuple[Any, ...]:
+    """Return a field's entries, or raise `StudyError` where they never end or cannot be gone through."""
+    try:
+        entries = tuple(itertools.islice(given, _MOST_ENTRIES + 1))
+    except (TypeError, ValueError) as problem:
+        raise StudyError(f"Study.{name} is {brief(given)}, which cannot be read: {problem}. Give a list.") from None
+    if len(entries) > _MOST_ENTRIES:
+        raise StudyError(f"Study.{name} is {brief(given)}; allowed: at most {_MOST_ENTRIES:,} entries.")
+    return entries
 
 
 def _check_settings(study: Study) -> None:
@@ -87,14 +94,14 @@ def _check_settings(study: Study) -> None:
     for index, setting in enumerate(study.settings):
         if not isinstance(setting, Setting):
             raise StudyError(
-                f"Study {study.name!r}: settings[{index}] is {_brief(setting)}; "
+                f"Study {study.name!r}: settings[{index}] is {brief(setting)}; "
                 "allowed: settings such as Approximation(...)."
             )
         first = seen.setdefault(setting.digest(), index)
         if first != index:
             raise StudyError(
                 f"Study {study.name!r}: settings[{index}] repeats settings[{first}], field for field: "
-                f"{_brief(setting)}. "
+                f"{brief(setting)}. "
                 "Remove one; seeds are given by Study.seeds, not by repeating a setting."
             )
 
@@ -104,9 +111,9 @@ def _check_seeds(study: Study) -> None:
         raise StudyError(f"Study {study.name!r} has no seeds; give for example seeds=range(3).")
     for seed in study.seeds:
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-            raise StudyError(f"Study {study.name!r}: seed {seed!r}; allowed: whole numbers from 0 to 2**63 - 1.")
+            raise StudyError(f"Study {study.name!r}: seed {brief(seed)}; allowed: whole numbers from 0 to 2**63 - 1.")
     if len(set(study.seeds)) < len(study.seeds):
-        raise StudyError(f"Study {study.name!r}: a seed is given twice in {list(study.seeds)!r}; give each once.")
+        raise StudyError(f"Study {study.name!r}: a seed is given twice in {brief(list(study.seeds))}; give each once.")
 
 
 def _metric_names(study: Study, methods: Iterable[str] | None = None) -> tuple[str, ...]:
@@ -120,10 +127,10 @@ def _check_metrics(study: Study) -> None:
     if not study.metrics:
         raise StudyError(f"Study {study.name!r} names no metrics; allowed: {', '.join(allowed)}.")
     for metric in study.metrics:
-        if metric not in allowed:
+        if not isinstance(metric, str) or metric not in allowed:
             raise StudyError(
-                f"Study {study.name!r}: metrics names {metric!r}, which its settings do not report"
-                f"{did_you_mean(str(metric), allowed)}; allowed: {', '.join(allowed)}."
+                f"Study {study.name!r}: metrics names {brief(metric)}, which its settings do not report"
+                f"{did_you_mean(metric, allowed)}; allowed: {', '.join(allowed)}."
             )
 
 
@@ -140,7 +147,7 @@ def _check_claim(study: Study, claim: object, columns: Mapping[str, Sequence[tup
     if not isinstance(claim, Claim):
         kinds = ", ".join(kind.__name__ for kind in get_args(Claim))
         raise StudyError(
-            f"Study {study.name!r}: a claim is {_brief(claim)}; allowed: {kinds}, "
+            f"Study {study.name!r}: a claim is {brief(claim)}; allowed: {kinds}, "
             "or what the functions of analysis.theorems return."
         )
     place = f"Study {study.name!r}: claim {type(claim).__name__} ({claim.title})"
@@ -173,7 +180,7 @@ def _check_calibration(study: Study, place: str, method: str, calibration: Calib
                 f"{did_you_mean(name, known)}; allowed: {', '.join(known)}."
             )
     chosen = [row for row in columns if all(row.get(name) == value for name, value in calibration.where.items())]
-    wanted = ", ".join(f"{name} = {value!r}" for name, value in calibration.where.items())
+    wanted = ", ".join(f"{name} = {brief(value)}" for name, value in calibration.where.items())
     if not chosen:
         raise StudyError(f"{place}: its calibration picks no setting of {method} ({wanted}). Add such settings.")
     if len(chosen) == len(columns):
@@ -268,9 +275,8 @@ def _explain(error: BaseException, names: dict[str, Any]) -> str:
         allowed = [f.name for f in fields(cls)]
         if unknown:
             given = match.group(2)
-            return (
-                f"{cls.__name__} has no field {given!r}{did_you_mean(given, allowed)}; allowed: {', '.join(allowed)}."
-            )
+            hint = did_you_mean(given, allowed)
+            return f"{cls.__name__} has no field {given!r}{hint}; allowed: {', '.join(allowed)}."
         return f"{error}. {cls.__name__} takes: {', '.join(allowed)}."
     return f"the file failed to load: {type(error).__name__}: {error}. Correct the line named here."
 

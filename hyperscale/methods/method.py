@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from hyperscale.errors import StudyError, check_choice, check_integer
+from hyperscale.errors import StudyError, brief, check_choice, check_integer
 from hyperscale.methods.packed import Differentiated, PackedModel
 from hyperscale.networks.activations import ACTIVATIONS, Activation
 from hyperscale.networks.encoders import Encoder
@@ -30,6 +30,7 @@ _BIAS: dict[str, tuple[bool, bool, bool, bool]] = {
 # with one more, where that costs at most a quarter more arithmetic and a step is small enough to be bound by launches.
 PADDED_DIGITS = (3, 4)
 MAX_PADDING = 1.25
+_MOST_LAYERS = 1000
 _MAX_PADDED_MULTIPLY_ADDS = 2**21
 
 
@@ -194,7 +195,7 @@ class ConditionedMethod(Method):
         Method.__post_init__(self)
         if self.encoder is not None and not isinstance(self.encoder, Encoder):
             raise StudyError(
-                f"{type(self).__name__}.encoder is {self.encoder!r}; "
+                f"{type(self).__name__}.encoder is {brief(self.encoder)}; "
                 "allowed: None, HatEncoder(knots=...) or FourierEncoder(frequencies=..., scale=...)."
             )
 
@@ -238,7 +239,9 @@ def widths_text(widths: tuple[int, ...]) -> str:
 def check_widths(place: str, given: object) -> tuple[int, ...]:
     """Return hidden widths as a tuple of positive integers, or raise `StudyError`."""
     if isinstance(given, str) or not isinstance(given, list | tuple | range):
-        raise StudyError(f"{place} is {given!r}; allowed: a tuple of whole numbers such as (16,) or (100, 100).")
+        raise StudyError(f"{place} is {brief(given)}; allowed: a tuple of whole numbers such as (16,) or (100, 100).")
+    if len(given[: _MOST_LAYERS + 1]) > _MOST_LAYERS:
+        raise StudyError(f"{place} is {brief(given)}; allowed: at most {_MOST_LAYERS} hidden layers.")
     for index, width in enumerate(given):
         check_integer(f"{place}[{index}]", width, 1)
     return tuple(given)

@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from hyperscale.errors import StudyError, check_choice, check_integer
+from hyperscale.errors import StudyError, brief, check_choice, check_integer
 from hyperscale.identity import canonical
 from hyperscale.methods.method import ConditionedMethod, Method
 from hyperscale.methods.per_instance import PerInstance
@@ -49,9 +49,11 @@ class Approximation(Setting):
         """Check the parts and how they fit together."""
         for name, kind in (("method", Method), ("target", Target), ("optimizer", Optimizer)):
             if not isinstance(getattr(self, name), kind):
-                raise StudyError(f"Approximation.{name} is {getattr(self, name)!r}; allowed: a {kind.__name__}.")
+                raise StudyError(f"Approximation.{name} is {brief(getattr(self, name))}; allowed: a {kind.__name__}.")
         if not isinstance(self.points, FreshPoints | FixedSample):
-            raise StudyError(f"Approximation.points is {self.points!r}; allowed: FreshPoints(...), FixedSample(...).")
+            raise StudyError(
+                f"Approximation.points is {brief(self.points)}; allowed: FreshPoints(...), FixedSample(...)."
+            )
         check_integer("Approximation.steps", self.steps, 1)
         check_integer("Approximation.grid_points", self.grid_points, 2)
         check_choice("Approximation.precision", self.precision, ("float32", "float64"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from hyperscale.errors import StudyError, check_integer
+from hyperscale.errors import StudyError, brief, check_integer, count_text
 from hyperscale.identity import canonical
 from hyperscale.methods.method import Method
 from hyperscale.methods.per_instance import PerInstance
@@ -63,13 +63,13 @@ class BestApproximation(Setting):
         for name, kind in kinds:
             if not isinstance(getattr(self, name), kind):
                 raise StudyError(
-                    f"BestApproximation.{name} is {getattr(self, name)!r}; allowed: a {kind.__name__}"
+                    f"BestApproximation.{name} is {brief(getattr(self, name))}; allowed: a {kind.__name__}"
                     f"{' such as Stages(LBFGS())' if kind is Stages else ''}."
                 )
         check_integer("BestApproximation.grid_points", self.grid_points, 2)
         for name in ("certificate", "one_more_neuron"):
             if not isinstance(getattr(self, name), bool):
-                raise StudyError(f"BestApproximation.{name} is {getattr(self, name)!r}; allowed: True or False.")
+                raise StudyError(f"BestApproximation.{name} is {brief(getattr(self, name))}; allowed: True or False.")
         dims = self.target.dims
         if self.target.inputs != "uniform":
             raise StudyError(
@@ -78,7 +78,7 @@ class BestApproximation(Setting):
             )
         if num_features(self.method, dims) > _MAX_FEATURES:
             raise StudyError(
-                f"BestApproximation: {num_features(self.method, dims):,} features of I are more than "
+                f"BestApproximation: {count_text(num_features(self.method, dims))} features of I are more than "
                 f"{_MAX_FEATURES}. Take fewer knots."
             )
         self._check_pairs("grid_points", self._num_evaluation_pairs, 24)
@@ -95,7 +95,7 @@ class BestApproximation(Setting):
             return
         if not isinstance(self.constraints, Constraints):
             raise StudyError(
-                f"BestApproximation.constraints is {self.constraints!r}; allowed: None or a Constraints such as "
+                f"BestApproximation.constraints is {brief(self.constraints)}; allowed: None or a Constraints such as "
                 "Constraints(max_primary_complexity=2.0)."
             )
         self.constraints.check(self.method, self.target.dims)
@@ -109,7 +109,7 @@ class BestApproximation(Setting):
     def _check_pairs(self, name: str, num_pairs: int, digits: int) -> None:
         if num_pairs > 2**digits:
             raise StudyError(
-                f"BestApproximation.{name} is {getattr(self, name)!r} in {self.target.x_dim} + "
+                f"BestApproximation.{name} is {brief(getattr(self, name))} in {self.target.x_dim} + "
                 f"{self.target.conditioning_dim} dimensions; allowed: at most 2^{digits} pairs (x, I) in all. "
                 "Take fewer."
             )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hyperscale.diversity.entropy import kozachenko_leonenko, nearest_distances
-from hyperscale.errors import StudyError, check_integer, check_number
+from hyperscale.errors import StudyError, brief, check_integer, check_number
 from hyperscale.identity import canonical
 from hyperscale.methods.packed import layers_of
 from hyperscale.methods.weight_generator import WeightGenerator
@@ -60,7 +60,7 @@ class Generation(Setting):
         parts = (("generator", WeightGenerator), ("target", GaussianMixture), ("optimizer", Optimizer))
         for name, kind in parts:
             if not isinstance(getattr(self, name), kind):
-                raise StudyError(f"Generation.{name} is {getattr(self, name)!r}; allowed: a {kind.__name__}.")
+                raise StudyError(f"Generation.{name} is {brief(getattr(self, name))}; allowed: a {kind.__name__}.")
         check_integer("Generation.batch_size (a nearest neighbour needs two)", self.batch_size, 2)
         check_integer("Generation.steps", self.steps, 1)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from hyperscale.errors import StudyError, check_integer
+from hyperscale.errors import StudyError, brief, check_integer
 from hyperscale.identity import canonical
 from hyperscale.methods.method import Dims
 from hyperscale.methods.monolithic import Monolithic
@@ -40,7 +40,8 @@ class LipschitzQuotient(Setting):
         """Check the parts."""
         if not isinstance(self.method, Monolithic):
             raise StudyError(
-                f"LipschitzQuotient.method is {self.method!r}; allowed: Monolithic(...), a plain network on [x, I]."
+                f"LipschitzQuotient.method is {brief(self.method)}; allowed: Monolithic(...), one plain network on "
+                "[x, I]."
             )
         for name in ("x_dim", "conditioning_dim", "output_dim", "pairs"):
             check_integer(f"LipschitzQuotient.{name}", getattr(self, name), 1)

@@ -9,11 +9,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hyperscale.errors import StudyError, check_choice, check_integer
+from hyperscale.errors import StudyError, check_choice, check_integer, count_text
 from hyperscale.seeding import random_signs, stream_keys
 from hyperscale.targets.bumps import bump_peaks, bump_slopes, evaluate_bumps, grid_norm
 from hyperscale.targets.sign_search import MAX_SEARCHED_CELLS, search_signs
-from hyperscale.targets.target import PreparedTarget, Target
+from hyperscale.targets.target import PreparedTarget, Target, check_smoothness
 
 Signs = Literal["random", "alternating", "adversarial"]
 _MAX_CELLS = 2**22
@@ -43,16 +43,17 @@ class BumpFamily(Target):
     def __post_init__(self) -> None:
         """Check the fields and the number of cells."""
         Target.__post_init__(self)
-        check_integer("BumpFamily.smoothness", self.smoothness, 1)
         check_integer("BumpFamily.cells", self.cells, 1)
         check_integer("BumpFamily.seed", self.seed, 0)
         check_choice("BumpFamily.signs", self.signs, ("random", "alternating", "adversarial"))
         allowed = MAX_SEARCHED_CELLS if self.signs == "adversarial" else _MAX_CELLS
         if self.num_cells > allowed:
             raise StudyError(
-                f"BumpFamily has {self.cells} cells in each of {self.num_dims} dimensions, {self.num_cells} in all; "
-                f"allowed with {self.signs} signs: at most {allowed}. Take fewer cells."
+                f"BumpFamily has {self.cells} cells in each of {self.num_dims} dimensions, "
+                f"{count_text(self.num_cells)} in all; allowed with {self.signs} signs: at most {allowed}. "
+                "Take fewer cells."
             )
+        check_smoothness("BumpFamily.smoothness", self.smoothness, self.num_dims)
 
     @property
     def num_dims(self) -> int:

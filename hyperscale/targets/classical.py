@@ -13,7 +13,7 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from hyperscale.errors import StudyError, check_choice, check_integer
-from hyperscale.targets.target import PreparedTarget, Target
+from hyperscale.targets.target import PreparedTarget, Target, check_smoothness
 
 Profile = Literal["square", "exponential"]
 
@@ -34,7 +34,7 @@ class Tilted(Target):
         """Check the fields."""
         Target.__post_init__(self)
         check_choice("Tilted.profile", self.profile, get_args(Profile))
-        check_integer("Tilted.smoothness", self.smoothness, 1)
+        check_smoothness("Tilted.smoothness", self.smoothness)
         if self.x_dim != 1:
             raise StudyError(f"Tilted.x_dim is {self.x_dim}; allowed: 1, where the infimum is known.")
 

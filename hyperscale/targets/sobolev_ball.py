@@ -15,9 +15,9 @@ from torch import Tensor
 from hyperscale.errors import StudyError, check_integer
 from hyperscale.seeding import random_signs, stream_keys
 from hyperscale.targets.bumps import bump_peaks, bump_slopes, evaluate_bumps
-from hyperscale.targets.target import PreparedTarget, Target
+from hyperscale.targets.target import PreparedTarget, Target, check_smoothness
 
-_MAX_CELLS = 2**22
+_MAX_CELLS_LOG2 = 22
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,14 +38,14 @@ class SobolevBall(Target):
     def __post_init__(self) -> None:
         """Check the fields and the number of cells."""
         Target.__post_init__(self)
-        check_integer("SobolevBall.smoothness", self.smoothness, 1)
         check_integer("SobolevBall.levels", self.levels, 1)
         check_integer("SobolevBall.seed", self.seed, 0)
-        if 2 ** (self.levels * self.num_dims) > _MAX_CELLS:
+        if self.levels * self.num_dims > _MAX_CELLS_LOG2:
             raise StudyError(
                 f"SobolevBall has {self.levels} levels in {self.num_dims} dimensions, "
                 f"2^{self.levels * self.num_dims} cells; allowed: at most 2^22. Take fewer levels."
             )
+        check_smoothness("SobolevBall.smoothness", self.smoothness, self.num_dims)
 
     @property
     def num_dims(self) -> int:

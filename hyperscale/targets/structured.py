@@ -9,11 +9,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hyperscale.errors import StudyError, check_integer, check_number
+from hyperscale.errors import StudyError, check_integer, check_number, count_text
 from hyperscale.networks.mlp import Shape
 from hyperscale.seeding import random_signs, stream_keys, uniform_between
 from hyperscale.targets.sobolev_ball import LevelBumps, level_amplitudes, slope_bound
-from hyperscale.targets.target import PreparedTarget, Target
+from hyperscale.targets.target import PreparedTarget, Target, check_smoothness
 
 _OUTPUT_SHARE = 0.02  # of the base column: small, so that P's changes of the last layer, about a tenth, prevail
 _KNOT_SHIFT = 0.15
@@ -52,14 +52,20 @@ class Structured(Target):
         Target.__post_init__(self)
         check_integer("Structured.primary_width", self.primary_width, 1)
         check_integer("Structured.effective_dim", self.effective_dim, 2)
-        check_integer("Structured.smoothness", self.smoothness, 1)
         check_integer("Structured.levels", self.levels, 1)
         check_integer("Structured.seed", self.seed, 0)
         check_number("Structured.bound", self.bound, above=0)
-        if 2 ** (self.levels * self.conditioning_dim) > 2**22:
+        if self.levels * self.conditioning_dim > 22:
             raise StudyError(
                 f"Structured has {self.levels} levels in {self.conditioning_dim} dimensions of I; allowed: at most "
                 "2^22 cells. Take fewer levels."
+            )
+        check_smoothness("Structured.smoothness", self.smoothness, self.conditioning_dim)
+        numbers = (self.x_dim + 2) * self.primary_width * self.effective_dim
+        if numbers > 2**22:
+            raise StudyError(
+                f"Structured.primary_width is {self.primary_width} and effective_dim {self.effective_dim}, "
+                f"{count_text(numbers)} numbers in W; allowed: at most 2^22. Take fewer."
             )
 
     @property

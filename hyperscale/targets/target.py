@@ -9,8 +9,23 @@ from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
-from hyperscale.errors import check_integer
+from hyperscale.errors import StudyError, check_integer, count_text
 from hyperscale.methods.method import Dims
+
+LARGEST_DIM = 10_000
+"""Powers of counts with such an exponent can still be computed, and so be refused."""
+
+_LARGEST_SMOOTHNESS, _MAX_DERIVATIVES = 16, 2**22
+
+
+def check_smoothness(place: str, given: Any, num_dims: int = 1) -> None:
+    """Raise `StudyError` unless the order r is one whose derivatives, (r + 1)^m at most, can be gone through."""
+    check_integer(place, given, 1, _LARGEST_SMOOTHNESS)
+    if (given + 1) ** num_dims > _MAX_DERIVATIVES:
+        raise StudyError(
+            f"{place} is {given} in {num_dims} dimensions, {count_text((given + 1) ** num_dims)} derivatives; "
+            "allowed: at most 2^22. Take fewer dimensions or a lower order."
+        )
 
 
 class PreparedTarget(Protocol):
@@ -34,8 +49,8 @@ class Target(ABC):
 
     def __post_init__(self) -> None:
         """Check the dimensions."""
-        check_integer(f"{type(self).__name__}.x_dim", self.x_dim, 1)
-        check_integer(f"{type(self).__name__}.conditioning_dim", self.conditioning_dim, 1)
+        check_integer(f"{type(self).__name__}.x_dim", self.x_dim, 1, LARGEST_DIM)
+        check_integer(f"{type(self).__name__}.conditioning_dim", self.conditioning_dim, 1, LARGEST_DIM)
 
     @property
     def dims(self) -> Dims:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from hyperscale.errors import StudyError, check_integer
+from hyperscale.errors import StudyError, brief, check_integer
 from hyperscale.methods.method import Dims, Method
 from hyperscale.training.grid_fit import GridFit, TrainingGrid
 from hyperscale.training.grid_losses import GridLoss, pass_bytes, pass_flops
@@ -31,7 +31,9 @@ class Descent(Stage):
     def __post_init__(self) -> None:
         """Check the rule and the number of steps."""
         if not isinstance(self.optimizer, Optimizer):
-            raise StudyError(f"Descent.optimizer is {self.optimizer!r}; allowed: an Optimizer such as Adam(lr=1e-3).")
+            raise StudyError(
+                f"Descent.optimizer is {brief(self.optimizer)}; allowed: an Optimizer such as Adam(lr=1e-3)."
+            )
         check_integer("Descent.steps", self.steps, 1)
 
     @property

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from hyperscale.errors import StudyError, check_integer
+from hyperscale.errors import StudyError, brief, check_integer
 from hyperscale.methods.method import Dims, Method
 from hyperscale.training.grid_fit import GridFit, TrainingGrid
 from hyperscale.training.grid_losses import GridLoss, pass_bytes, pass_flops, whole_power
@@ -48,7 +48,7 @@ class LBFGS(Stage):
         check_integer("LBFGS.history", self.history, 1)
         check_integer("LBFGS.power", self.power, 2)
         if self.power % 2 or self.power > _MAX_POWER:
-            raise StudyError(f"LBFGS.power is {self.power!r}; allowed: an even number from 2 to {_MAX_POWER}.")
+            raise StudyError(f"LBFGS.power is {brief(self.power)}; allowed: an even number from 2 to {_MAX_POWER}.")
 
     @property
     def num_steps(self) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hyperscale.errors import StudyError, check_integer, check_number
+from hyperscale.errors import StudyError, brief, check_integer, check_number
 from hyperscale.methods.hypernetwork import Hypernetwork
 from hyperscale.methods.method import Dims, Method
 from hyperscale.training import costs, splines
@@ -35,7 +35,7 @@ class LpContinuation(Stage):
     def __post_init__(self) -> None:
         """Check the powers and the count."""
         if not isinstance(self.powers, tuple) or not self.powers:
-            raise StudyError(f"LpContinuation.powers is {self.powers!r}; allowed: a tuple such as (2, 8, 32).")
+            raise StudyError(f"LpContinuation.powers is {brief(self.powers)}; allowed: a tuple such as (2, 8, 32).")
         for index, power in enumerate(self.powers):
             check_number(f"LpContinuation.powers[{index}]", power, least=2.0, most=1024.0)
         check_integer("LpContinuation.iterations", self.iterations, 1)

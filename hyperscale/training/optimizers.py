@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hyperscale.errors import StudyError, check_number
+from hyperscale.errors import StudyError, brief, check_number
 from hyperscale.training.schedules import Constant, Cosine, Exponential, Schedule
 
 _TABLE_STEPS = 64
@@ -35,7 +35,9 @@ class Optimizer(ABC):
         object.__setattr__(self, "lr", float(self.lr))
         object.__setattr__(self, "weight_decay", float(self.weight_decay))
         if not isinstance(self.schedule, Constant | Cosine | Exponential):
-            raise StudyError(f"{place}.schedule is {self.schedule!r}; allowed: Constant(), Cosine(), Exponential().")
+            raise StudyError(
+                f"{place}.schedule is {brief(self.schedule)}; allowed: Constant(), Cosine(), Exponential()."
+            )
 
     @property
     @abstractmethod
@@ -225,7 +227,7 @@ class Adam(Optimizer):
             value = getattr(self, name)
             check_number(f"Adam.{name}", value, least=0)
             if value >= 1:
-                raise StudyError(f"Adam.{name} is {value!r}; allowed: 0 up to but not including 1.")
+                raise StudyError(f"Adam.{name} is {brief(value)}; allowed: 0 up to but not including 1.")
             object.__setattr__(self, name, float(value))
         check_number("Adam.eps", self.eps, above=0)
         object.__setattr__(self, "eps", float(self.eps))

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
-from hyperscale.errors import StudyError
+from hyperscale.errors import StudyError, brief
 from hyperscale.methods.method import Dims, Method
 from hyperscale.training.grid_fit import GridFit, TrainingGrid
 
@@ -83,7 +83,7 @@ class Stages:
     def __init__(self, *stages: Stage) -> None:
         if not stages or not all(isinstance(stage, Stage) for stage in stages):
             raise StudyError(
-                f"Stages{stages!r}: allowed: one or more stages, such as Stages(Knots(), VarPro(), OuterLP())."
+                f"Stages{brief(stages)}: allowed: one or more stages, such as Stages(Knots(), VarPro(), OuterLP())."
             )
         object.__setattr__(self, "stages", tuple(stages))
 
