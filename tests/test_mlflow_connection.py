@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from hyperscale.errors import RecordingError
-from hyperscale.recording.mlflow_connection import masked
 from hyperscale.recording.mlflow_store import MlflowStore
+from hyperscale.recording.secrecy import masked
 from tests.test_mlflow_store import make_file
 
 

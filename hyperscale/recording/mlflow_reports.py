@@ -8,8 +8,9 @@ from pathlib import Path
 
 from hyperscale.errors import RecordingError
 from hyperscale.recording import mlflow_layout as layout
-from hyperscale.recording.mlflow_connection import check_writable, masked, translated
+from hyperscale.recording.mlflow_connection import check_writable, translated
 from hyperscale.recording.mlflow_studies import NOTE, MlflowStudies, now_ms
+from hyperscale.recording.secrecy import masked
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

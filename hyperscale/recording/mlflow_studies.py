@@ -16,13 +16,13 @@ from hyperscale.recording import mlflow_layout as layout
 from hyperscale.recording.mlflow_connection import (
     check_writable,
     connect,
-    masked,
     peek_experiment_tag,
     scheme,
     sqlite_path,
     translated,
 )
 from hyperscale.recording.mlflow_views import SCALING, TRIALS, changed_by_hand, view_address, view_tags
+from hyperscale.recording.secrecy import masked, without_secrets
 from hyperscale.study import PER_TRIAL, StudyFile
 from hyperscale.trial import TrialRecord
 
@@ -76,10 +76,7 @@ class MlflowStudies:
         client = self._client(create=True)
         check_writable(self.tracking_uri)
         with translated(self.tracking_uri):
-            found = client.get_experiment_by_name(study.name)
-            if found is None:
-                location = self._artifact_location(study.name)
-                found = client.get_experiment(client.create_experiment(study.name, location))
+            found = self._find_or_create(client, study.name)
             restored = found.lifecycle_stage == "deleted"
             if restored:
                 client.restore_experiment(found.experiment_id)
@@ -95,6 +92,19 @@ class MlflowStudies:
         self._marks[study.name] = "" if restored else found.tags.get(_MARK, "")
         self._experiments[study.name] = str(found.experiment_id)
         return self._experiments[study.name]
+
+    def _find_or_create(self, client: MlflowClient, study_name: str) -> Experiment:
+        """Return the experiment; of several drivers that create it at once, one does."""
+        found = client.get_experiment_by_name(study_name)
+        if found is not None:
+            return found
+        try:
+            return client.get_experiment(client.create_experiment(study_name, self._artifact_location(study_name)))
+        except Exception:
+            found = client.get_experiment_by_name(study_name)
+            if found is None:
+                raise
+            return found
 
     def _artifact_location(self, study_name: str) -> str | None:
         root = self._artifact_root
@@ -172,7 +182,7 @@ class MlflowStudies:
         try:
             self._client().log_text(run_id, text, name)
         except Exception as error:  # noqa: BLE001  (artifact stores raise whatever their library raises)
-            reason = " ".join(str(error).split())[:300]
+            reason = without_secrets(" ".join(str(error).split()), self.tracking_uri)[:300]
             self.notices.append(f"MLflow could not store the artifact {name}: {reason}")
 
     def _named(self, study_name: str) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from hyperscale.recording.mlflow_packed import CURVES_FILE, Unpacked, pack, pack
 from hyperscale.recording.mlflow_runs import RecordedRun, Shown, best_run, judge, read_run, setting_key
 from hyperscale.recording.mlflow_studies import NOTE, MlflowStudies, now_ms
 from hyperscale.recording.outcomes import outcome_of
+from hyperscale.recording.secrecy import without_secrets
 from hyperscale.study import PER_SETTING, StudyFile
 from hyperscale.trial import TrialRecord
 
@@ -109,7 +110,8 @@ class MlflowWriter(MlflowStudies):
         try:
             return self._with_curves(run.run_id, unpacked).records
         except Exception as error:  # noqa: BLE001  (artifact stores raise whatever their library raises)
-            self.notices.append(f"MLflow lost the curves of {len(unpacked.records)} trials: {error}")
+            reason = without_secrets(" ".join(str(error).split()), self.tracking_uri)[:300]
+            self.notices.append(f"MLflow lost the curves of {len(unpacked.records)} trials: {reason}")
             return unpacked.records
 
     def _with_curves(self, run_id: str, unpacked: Unpacked) -> Unpacked:
