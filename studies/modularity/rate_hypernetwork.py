@@ -10,7 +10,7 @@ Source      Galanti & Wolf, "On the Modularity of Hypernetworks" (2020), Theorem
             with the table, whose rows are then the best in the largest error for those kinks. Calibration:
             y = c (exp(x) + x I), whose infimum is known exactly and whose slices all have the same best kinks: it
             measures what the optimiser leaves, not what sharing the kinks costs.
-Budget      72 trials, about five minutes on two CPU cores; `--seeds 1` half of that.
+Budget      72 trials, about five minutes of one CPU core; `--seeds 1` half of that.
 """
 
 from analysis import theorems

@@ -2,13 +2,13 @@
 
 Question    With m2 = 2 for one x, does the hypernetwork's largest error still fall like N_g^-2, and stay within a
             factor 3 of what the best weights of every I alone reach?
-Prediction  N_g^-2 for m1 = 1 and r = 2, with f as large as needed (Theorem 4); the embedding method's exponent would be
-            divided by m1 + m2 = 3. At most 3 times the largest infimum of a single I (eq. 4).
+Prediction  N_g^-2 for m1 = 1 and r = 2, with f as large as needed (Theorem 4), where one network on (x, I) has
+            Ω(N^(-2/3)) (Theorem 1). At most 3 times the largest infimum of a single I (eq. 4).
 Source      Galanti & Wolf, "On the Modularity of Hypernetworks" (2020), Theorem 4 and eq. 4. Targets: the all-scales
             family of W(2, 3), two draws. As in rate_hypernetwork.py, but for the linear programs, one for each of the
             4,225 rows of the table. Five levels are what two cores resolve in three dimensions; the sizes end where
             errors come near the finest bumps. Calibration: y = c (exp(x) + x mean(I)), whose infimum is known exactly.
-Budget      42 trials, about five minutes on two CPU cores; `--seeds 1` half of that.
+Budget      42 trials, about four minutes of one CPU core and 2 GB; `--seeds 1` half the time.
 """
 
 from analysis import theorems
