@@ -66,7 +66,7 @@ bench-recording: $(VENV)/installed  ## Recording in MLflow against Ray Tune's ca
 bench-power: $(VENV)/installed  ## Octaves of N that verdicts need, simulated; writes tests/bench/power.md (under a minute).
 	$(BIN)/python -m tests.bench.power
 
-bench-approximation: $(VENV)/installed  ## Fits against exact infima and a SciPy loop; writes tests/bench/approximation.md (about 10 minutes).
+bench-approximation: $(VENV)/installed  ## Fits against exact infima and a SciPy loop; writes tests/bench/approximation.md (about 12 minutes).
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.bench.approximation_gap
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.bench.approximation_speed | tee -a tests/bench/approximation.md
 

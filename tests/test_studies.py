@@ -33,6 +33,7 @@ NUM_TRIALS = {
     "rate-embedding-growing": 20,
     "rate-embedding-growing-wide": 28,
     "rate-hypernetwork": 72,
+    "rate-hypernetwork-wide": 42,
     "rate-plain": 70,
     "rate-plain-bumps": 50,
     "rate-plain-smooth": 70,
