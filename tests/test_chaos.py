@@ -56,6 +56,7 @@ def strike(folder: Path, cluster: Cluster, kinds: Sequence[str], reference: Tabl
 
 
 @pytest.mark.ray
+@pytest.mark.timeout(900)
 def test_a_driver_a_worker_a_line_and_a_checkpoint(cluster: Cluster, reference: Table, tmp_path: Path) -> None:
     """Four faults in one go: the table is the undisturbed one, bit for bit, and something did strike."""
     account = strike(tmp_path, cluster, QUICK, reference, seed=3)
