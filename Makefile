@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STORE ?= results
 
-.PHONY: help demo test lint test-slow test-gpu clean \
+.PHONY: help demo test lint test-slow test-gpu chaos clean \
 	bench bench-battery bench-cells bench-ray bench-driver bench-recording bench-packs bench-gpu bench-power \
 	bench-fits bench-approximation
 .DEFAULT_GOAL := help
@@ -69,6 +69,11 @@ bench-power: $(VENV)/installed  ## Octaves of N that verdicts need, simulated; w
 bench-approximation: $(VENV)/installed  ## Fits against exact infima and a SciPy loop; writes tests/bench/approximation.md (about 12 minutes).
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.bench.approximation_gap
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.bench.approximation_speed | tee -a tests/bench/approximation.md
+
+CHAOS_FAULTS ?= 100
+CHAOS_SEED ?= 1
+chaos: $(VENV)/installed  ## Random faults on a study over three Ray nodes; writes tests/chaos/README.md (an hour).
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.chaos --faults $(CHAOS_FAULTS) --seed $(CHAOS_SEED)
 
 clean:  ## Remove the virtual environment and caches; results stay.
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info

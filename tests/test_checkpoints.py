@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
+
+import torch
 
 from hyperscale.dispatch.checkpoints import checkpoint_path, discard, interrupted_packs
 from hyperscale.dispatch.in_process import InProcess
@@ -53,3 +56,22 @@ def test_only_packs_that_wait_as_a_whole_come_back(tiny: StudyFile, tmp_path: Pa
     assert interrupted_packs(tmp_path / "absent", waiting) == []
     discard(tmp_path, packs[0])
     assert interrupted_packs(tmp_path, waiting) == []
+
+
+def test_a_bit_lost_on_disk_is_noticed(tiny: StudyFile, tmp_path: Path) -> None:
+    """One flipped bit of a saved tensor, which torch would load without a word: the pack begins anew instead."""
+    pack = make_packs(tiny.study.trials(), max_members=2)[0]
+    whole = PackWorker(pack).advance(1e9)
+    saved(pack, tmp_path)
+    path = checkpoint_path(tmp_path, pack)
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda entry: entry.file_size)
+        content = archive.read(largest)
+    data = bytearray(path.read_bytes())
+    data[bytes(data).index(content) + len(content) // 2] ^= 1
+    path.write_bytes(data)
+    torch.load(path, weights_only=True)
+    worker = PackWorker(pack, checkpoints=tmp_path)
+    rest = worker.advance(1e9)
+    assert [(r.metrics, r.curves) for r in rest] == [(r.metrics, r.curves) for r in whole]
+    assert not path.exists()

@@ -19,8 +19,9 @@ from tests.sessions import session_processes
 
 SHAPE = Shape(settings=8, seeds=6, steps=20, step_s=0.1)
 LONG = Shape(settings=24, seeds=6, steps=20, step_s=0.1)
+PATIENCE_S = 240.0  # a busy machine takes minutes over what a quiet one does in seconds
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def _no_nodes_left(request: pytest.FixtureRequest) -> Iterator[None]:
             shared.drop(name)
 
 
-def finish(ground: Ground, *, timeout_s: float = 240.0) -> None:
+def finish(ground: Ground, *, timeout_s: float = PATIENCE_S) -> None:
     """Wait for the driver's end, which must be a good one, and without help."""
     wait_until(lambda: ground.finished or ground.died(), "the study ends", timeout_s)
     assert ground.finished, ground.words()
@@ -67,29 +68,27 @@ def test_a_killed_node_costs_a_study_nothing(cluster: Cluster, tmp_path: Path) -
     cluster.add("two")
     with Ground(tmp_path / "ground", cluster, SHAPE) as ground:
         ground.start_driver()
-        wait_until(busy(ground, "one", "two"), "both nodes are at work", 120.0)
+        wait_until(busy(ground, "one", "two"), "both nodes are at work", PATIENCE_S)
         cluster.drop("two")
         finish(ground)
         check(ground, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_a_node_added_while_a_study_runs_is_used(cluster: Cluster, tmp_path: Path) -> None:
     """A study begun on one node goes on upon three."""
     cluster.add("one")
     with Ground(tmp_path / "ground", cluster, LONG) as ground:
         ground.start_driver()
-        wait_until(busy(ground, "one"), "the first node is at work", 120.0)
+        wait_until(busy(ground, "one"), "the first node is at work", PATIENCE_S)
         cluster.add("two")
         cluster.add("three")
-        wait_until(busy(ground, "one", "two", "three"), "all nodes are at work", 120.0)
+        wait_until(busy(ground, "one", "two", "three"), "all nodes are at work", PATIENCE_S)
         finish(ground)
         check(ground, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("how", ["gracefully", "raylet", "power"])
 def test_a_node_that_goes_leaves_nothing_undone(cluster: Cluster, tmp_path: Path, how: str) -> None:
     """Three nodes, one leaves while all are at work: asked to, by its raylet's death, or all at once."""
@@ -97,7 +96,7 @@ def test_a_node_that_goes_leaves_nothing_undone(cluster: Cluster, tmp_path: Path
         cluster.add(name)
     with Ground(tmp_path / "ground", cluster, LONG) as ground:
         ground.start_driver()
-        wait_until(busy(ground, "one", "two", "three"), "all nodes are at work", 120.0)
+        wait_until(busy(ground, "one", "two", "three"), "all nodes are at work", PATIENCE_S)
         gone = cluster.nodes["two"]
         {"gracefully": gone.remove, "raylet": gone.kill_raylet, "power": gone.kill}[how]()
         assert not gone.processes()
@@ -107,7 +106,6 @@ def test_a_node_that_goes_leaves_nothing_undone(cluster: Cluster, tmp_path: Path
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_packs_go_where_they_fit(cluster: Cluster, tmp_path: Path) -> None:
     """Packs that ask for three cores run on the one node that has them, one by one; for five, nothing is begun."""
     cluster.add("small", cpus=1, labels={"size": "small"})
@@ -118,7 +116,7 @@ def test_packs_go_where_they_fit(cluster: Cluster, tmp_path: Path) -> None:
     with Ground(tmp_path / "ground", cluster, SHAPE) as ground:
         ground.start_driver("--cpus-per-pack", "5")
         assert ground.driver is not None
-        assert ground.driver.wait(120) == 2
+        assert ground.driver.wait(PATIENCE_S) == 2
         assert "no node of the cluster can ever give" in ground.words()
         ground.start_driver("--cpus-per-pack", "3")
         seen: set[str] = set()
@@ -131,24 +129,25 @@ def test_packs_go_where_they_fit(cluster: Cluster, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_a_restarted_head_gets_its_nodes_and_its_study_back(cluster: Cluster, tmp_path: Path) -> None:
     """The head is killed while a study runs and started again: the nodes come back, and `run` ends the study."""
     cluster.add("one")
     cluster.add("two")
     with Ground(tmp_path / "ground", cluster, LONG) as ground:
         ground.start_driver()
-        wait_until(busy(ground, "one", "two"), "both nodes are at work", 120.0)
-        wait_until(lambda: ground.fraction > 0.2, "a part is done", 120.0)
+        wait_until(busy(ground, "one", "two"), "both nodes are at work", PATIENCE_S)
+        wait_until(lambda: ground.fraction > 0.2, "a part is done", PATIENCE_S)
         done = len(ground.settled())
         cluster.kill_head()
         cluster.restart_head()
-        wait_until(lambda: all(cluster.knows(node) for node in cluster.nodes.values()), "the nodes are back", 60.0)
-        wait_until(lambda: ground.finished or ground.died(), "the driver notices, or finishes", 240.0)
+        wait_until(
+            lambda: all(cluster.knows(node) for node in cluster.nodes.values()), "the nodes are back", PATIENCE_S
+        )
+        wait_until(lambda: ground.finished or ground.died(), "the driver notices, or finishes", PATIENCE_S)
         if ground.died():
             assert len(ground.settled()) >= done
             ground.start_driver()
-            wait_until(lambda: ground.finished or ground.died(), "the study ends", 240.0)
+            wait_until(lambda: ground.finished or ground.died(), "the study ends", PATIENCE_S)
         assert ground.finished, ground.words()
         check(ground, tmp_path)
 
@@ -180,7 +179,6 @@ def _fake_cloud(folder: Path, address: str) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_an_autoscaled_cluster_grows_for_a_study_and_shrinks_after_it(tmp_path: Path) -> None:
     """No worker to begin with, two while the study runs, none afterwards; nobody starts any by hand."""
     environment = {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
@@ -192,14 +190,13 @@ def test_an_autoscaled_cluster_grows_for_a_study_and_shrinks_after_it(tmp_path: 
         assert workers() == 0
         with Ground(tmp_path / "ground", cluster, LONG) as ground:
             ground.start_driver()
-            wait_until(lambda: workers() == 2 or ground.died(), "two nodes are started", 120.0)
+            wait_until(lambda: workers() == 2 or ground.died(), "two nodes are started", PATIENCE_S)
             finish(ground)
             check(ground, tmp_path)
-        wait_until(lambda: workers() == 0, "the nodes are given back", 120.0)
+        wait_until(lambda: workers() == 0, "the nodes are given back", PATIENCE_S)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_a_node_whose_network_fails_is_done_without(tmp_path: Path) -> None:
     """Nodes in network namespaces; one's link goes down for good and comes back when the cluster has given it up."""
     if refused := namespaces_refused():
@@ -210,19 +207,18 @@ def test_a_node_whose_network_fails_is_done_without(tmp_path: Path) -> None:
         assert len({node["address"] for node in cluster.alive_nodes()}) == 4
         with Ground(tmp_path / "ground", cluster, LONG) as ground:
             ground.start_driver()
-            wait_until(busy(ground, "one", "two", "three"), "all nodes are at work", 120.0)
+            wait_until(busy(ground, "one", "two", "three"), "all nodes are at work", PATIENCE_S)
             cut = cluster.nodes["two"]
             cut.cut()
-            wait_until(lambda: not cluster.knows(cut), "the node is given up", 60.0)
+            wait_until(lambda: not cluster.knows(cut), "the node is given up", PATIENCE_S)
             assert cut.alive
             cut.restore()
-            wait_until(lambda: not cut.alive, "the node notices that it was given up", 60.0)
+            wait_until(lambda: not cut.alive, "the node notices that it was given up", PATIENCE_S)
             finish(ground)
             check(ground, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_a_short_loss_of_the_network_is_ridden_out(tmp_path: Path) -> None:
     """A link that is down for a second or two costs neither the node nor a trial."""
     if refused := namespaces_refused():
@@ -232,7 +228,7 @@ def test_a_short_loss_of_the_network_is_ridden_out(tmp_path: Path) -> None:
             cluster.add(name)
         with Ground(tmp_path / "ground", cluster, LONG) as ground:
             ground.start_driver()
-            wait_until(busy(ground, "one", "two"), "both nodes are at work", 120.0)
+            wait_until(busy(ground, "one", "two"), "both nodes are at work", PATIENCE_S)
             node = cluster.nodes["two"]
             node.cut()
             time.sleep(1.5)

@@ -8,6 +8,7 @@ import functools
 import os
 import platform
 import time
+import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,17 @@ def keep_freed_memory() -> None:
         library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
+def check_sums(path: Path) -> None:
+    """Raise where a checkpoint is not what was written: torch writes checksums, but does not look at them.
+
+    Without this a bit that was lost on disk would be a wrong number in the table.
+    """
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"{path}: {damaged} is damaged.")
+
+
 class PackWorker:
     """Trains one pack in slices and hands back every trial's result exactly once.
 
@@ -145,6 +157,7 @@ class PackWorker:
         path = self._checkpoint(pack)
         if path is not None and path.exists():
             try:
+                check_sums(path)
                 state = torch.load(path, map_location=self.device, weights_only=True)
                 run.restore(state["run"])
                 self._elapsed_s = float(state["elapsed_s"])

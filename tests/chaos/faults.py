@@ -130,7 +130,7 @@ def _fill_disk(ground: Ground, chance: random.Random) -> str:
             wait_until(lambda: ground.died() or ground.finished, "the driver notices", chance.uniform(6.0, 15.0))
     finally:
         ballast.unlink(missing_ok=True)
-    return "the disk was full" + ("" if ground.died() else ", unnoticed")
+    return "the disk was full" + ("" if ground.died() else ", the driver still ran")
 
 
 def _tear_journal(ground: Ground, chance: random.Random) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import json
 import os
 import random
 import signal
@@ -269,7 +268,7 @@ def tear(store: Path, chance: random.Random) -> str:
         segment.write_bytes(data + last[: chance.randrange(1, max(2, len(last) - 1))].replace(b"\n", b""))
         return "half a line more"
     segment.write_bytes(data[: len(data) - chance.randrange(2, max(3, len(last) - 1))])
-    return "the last line cut: " + ("a trial's" if json.loads(last)["record"] == "trial" else "a setting's")
+    return "the last line cut"
 
 
 def spoil(path: Path, chance: random.Random) -> str:
