@@ -57,6 +57,14 @@ class MlflowWriter(MlflowStudies):
         self._keep_artifact(run_id, study_file.source, f"study/{study_file.path.name}")
         return run_id
 
+    def _has_company(self, study_name: str, launch_id: str) -> bool:
+        """Whether another launch has written to the study since this one began, or may be writing."""
+        found = list(self._search(self._experiment(study_name), "tags.kind = 'launch'"))
+        own = [run.info.start_time or 0 for run in found if run.data.tags.get("launch") == launch_id]
+        since = min(own, default=now_ms())
+        others = (run.info for run in found if run.data.tags.get("launch") != launch_id)
+        return any(info.status == "RUNNING" or (info.end_time or 0) >= since for info in others)
+
     def _end_abandoned(self, launches: Iterable[Run]) -> None:
         """End the runs of launches whose driver, a process of this machine, no longer exists."""
         for run in launches:
