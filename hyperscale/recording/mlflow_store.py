@@ -49,7 +49,9 @@ class MlflowStore(MlflowReports, MlflowWriter):
         records beside those it had.
         """
         check_writable(self.tracking_uri)
-        return sum(self._record_setting(study_name, group, parent_run_id) for group in _by_setting(records))
+        with self._forgetting(study_name):
+            written = self._insert_fresh(study_name, self._shown(study_name), records, parent_run_id)
+        return written + sum(self._record_setting(study_name, group, parent_run_id) for group in _by_setting(records))
 
     def _record_setting(self, study_name: str, records: Sequence[TrialRecord], parent_run_id: str) -> int:
         """Write the trials of one setting; once more where another driver removed a run in the making."""
