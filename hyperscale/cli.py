@@ -17,7 +17,6 @@ import click
 
 from hyperscale.errors import HyperscaleError, StoreError
 from hyperscale.options import ManyPlaces, MemorySize, fit_options
-from hyperscale.recording.secrecy import masked
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 LONG_RUN_S = 3600.0
@@ -240,7 +239,7 @@ def report(studies: tuple[Path, ...], store_folder: Path, as_json: bool, **optio
     from hyperscale.console import print_comparison, print_verdicts
     from hyperscale.verbs import ReportOptions, compare, open_study, report_study
 
-    how = ReportOptions(**options, command=masked(shlex.join(["hyperscale", *sys.argv[1:]])))
+    how = ReportOptions(**options, command=shlex.join(["hyperscale", *sys.argv[1:]]))
     if len(studies) > 1:
         compared = compare(studies, store_folder, how)
         if as_json:
