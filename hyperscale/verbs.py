@@ -189,8 +189,14 @@ def _say_failures(launch: Launch, console: Console) -> None:
 
 
 def open_mlflow(store: Store, tracking_uri: str | None) -> MlflowStore:
-    """Return the MLflow store at the tracking URI, by default the database in the store folder."""
-    return MlflowStore(tracking_uri) if tracking_uri else MlflowStore(store.tracking_uri, store.artifacts)
+    """Return the MLflow store at the tracking URI, by default the database in the store folder.
+
+    A server has a place for artifacts, and so has a folder with an SQLite database; another database has not.
+    """
+    if not tracking_uri:
+        return MlflowStore(store.tracking_uri, store.artifacts)
+    needs_place = check_tracking_uri(tracking_uri) not in ("http", "https", "sqlite")
+    return MlflowStore(tracking_uri, store.artifacts if needs_place else None)
 
 
 def _start_recorder(launch: Launch, tracking_uri: str | None, console: Console) -> Recorder:
@@ -198,10 +204,14 @@ def _start_recorder(launch: Launch, tracking_uri: str | None, console: Console) 
     study = launch.study_file.study
     whole = len(launch.trials) == len(study.settings) * len(study.seeds)
     trials = launch.trials if whole else study.trials()
+
+    def elsewhere() -> set[str]:
+        return {one["launch"] for one in launch.store.running(study.name)} - {launch.id}
+
     return Recorder(
         lambda: open_mlflow(launch.store, tracking_uri),
         LaunchInfo(launch_id=launch.id, study_file=launch.study_file, trials=launch.to_run),
-        journalled=Journalled(launch.journal, [trial.digest for trial in trials]),
+        journalled=Journalled(launch.journal, [trial.digest for trial in trials], elsewhere),
         warn=lambda text: console.print(f"[yellow]MLflow:[/yellow] {escaped(text)}", highlight=False),
         say=lambda text: console.print(f"MLflow: {escaped(text)}", highlight=False),
     )

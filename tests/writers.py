@@ -35,7 +35,11 @@ _PATIENT = Patience(queue_size=100_000, first_pause_s=1.0, longest_pause_s=5.0, 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What the drivers are to do. ``shared`` gives all of them one journal, as several drivers on one store have."""
+    """What the drivers are to do.
+
+    ``shared`` gives all of them one journal, in which all trials have ended, as several drivers on one store have;
+    ``known`` tells each of them that the others are running.
+    """
 
     uri: str
     artifacts: str
@@ -43,6 +47,7 @@ class Plan:
     trials_each: int
     form: str = PER_TRIAL
     shared: bool = False
+    known: bool = False
 
     @property
     def launch(self) -> LaunchInfo:
@@ -97,12 +102,13 @@ def _write(
     trials = [trial for trial in study.study.trials() if trial.digest in digests]
     ledger = Ledger(records if plan.shared else own)
     messages: list[str] = []
+    others = {f"launch-{other}" for other in range(plan.num_drivers) if other != index}
     start.wait()
     began = time.perf_counter()
     recorder = Recorder(
         lambda: MlflowStore(plan.uri, plan.artifacts or None),
         LaunchInfo(launch_id=f"launch-{index}", study_file=study, trials=trials),
-        journalled=Journalled(ledger, list(ledger.held)),
+        journalled=Journalled(ledger, list(ledger.held), lambda: others if plan.known else set()),
         warn=messages.append,
         patience=_PATIENT,
     )

@@ -43,10 +43,11 @@ class _Patient:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._client, name)
-        return functools.partial(_repeat, method) if callable(method) else method
+        return functools.partial(repeat, method) if callable(method) else method
 
 
-def _repeat(method: Any, *args: Any, **kwargs: Any) -> Any:
+def repeat(method: Any, *args: Any, **kwargs: Any) -> Any:
+    """Return what the method returns, repeating it while others are in the way."""
     deadline, pause_s = time.monotonic() + _LONGEST_S, _FIRST_PAUSE_S
     while True:
         try:

@@ -33,10 +33,10 @@ class RecordedRun:
     outcomes: tuple[Outcome, ...]
 
     @property
-    def rank(self) -> tuple[bool, int, int]:
-        """The better of two runs of the same trials ranks higher."""
+    def rank(self) -> tuple[bool, int, int, str]:
+        """The better of two runs of the same trials ranks higher; of equals all drivers prefer the same."""
         settled = sum(outcome.status.settled for outcome in self.outcomes)
-        return self.terminated, settled, max((outcome.end_ms for outcome in self.outcomes), default=0)
+        return self.terminated, settled, max((outcome.end_ms for outcome in self.outcomes), default=0), self.run_id
 
     def holds(self, wanted: Outcome) -> bool:
         """Whether the run shows this very outcome, or one that it may not replace."""

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from hyperscale.errors import RecordingError
 from hyperscale.recording.mlflow_connection import check_writable, translated
 from hyperscale.recording.mlflow_packed import Unpacked, unpack
 from hyperscale.recording.mlflow_reports import MlflowReports, ScalingCurve
@@ -24,6 +25,7 @@ from hyperscale.trial import TrialRecord
 __all__ = ["SCALING", "TRIALS", "MlflowStore", "RecordedRun", "ScalingCurve", "UiServer", "serve_ui"]
 
 _CHUNK = 64
+_REMOVED = ("must be in the 'active' state", "must be in 'active' lifecycle_stage")
 
 
 class MlflowStore(MlflowReports, MlflowWriter):
@@ -46,13 +48,21 @@ class MlflowStore(MlflowReports, MlflowWriter):
         Where the study asks for a run per setting, the run of every setting concerned is written anew with these
         records beside those it had.
         """
-        shown = self._shown(study_name)
         check_writable(self.tracking_uri)
-        written = 0
-        for group in _by_setting(records):
+        with self._forgetting(study_name):
+            written = self._insert_fresh(study_name, self._shown(study_name), records, parent_run_id)
+        return written + sum(self._record_setting(study_name, group, parent_run_id) for group in _by_setting(records))
+
+    def _record_setting(self, study_name: str, records: Sequence[TrialRecord], parent_run_id: str) -> int:
+        """Write the trials of one setting; once more where another driver removed a run in the making."""
+        try:
             with self._forgetting(study_name):
-                written += self._bring(study_name, shown, group, parent_run_id)
-        return written
+                return self._bring(study_name, self._shown(study_name), records, parent_run_id)
+        except RecordingError as error:
+            if not any(words in str(error) for words in _REMOVED):
+                raise
+        with self._forgetting(study_name):
+            return self._bring(study_name, self._shown(study_name), records, parent_run_id)
 
     @contextmanager
     def _forgetting(self, study_name: str) -> Iterator[None]:
@@ -84,12 +94,17 @@ class MlflowStore(MlflowReports, MlflowWriter):
         Missing trials are added, half-written runs completed, outdated outcomes replaced, duplicates removed, runs of
         the form that the study no longer asks for turned into the other; where nothing is missing, no run is written.
         Then the study is marked as complete (see `is_current`). ``search=False`` trusts what this instance has seen
-        and written before, as long as nothing is missing by it.
+        and written before, as long as nothing is missing by it and no other launch wrote meanwhile.
+
+        Of drivers that write the same trials at once each looks for duplicates after its last trial, so that the
+        last one finds all.
         """
         name, self.num_left = study_file.study.name, 0
         self.open_study(study_file)
         outcomes = list(journalled.outcomes())
-        if search:
+        with translated(self.tracking_uri):
+            company = self._has_company(name, launch_id)
+        if search or company:
             self._found.pop(name, None)
         fresh = name not in self._found
         todo = self._tidy(name, outcomes)
@@ -97,6 +112,9 @@ class MlflowStore(MlflowReports, MlflowWriter):
             self._found.pop(name)
             todo = self._tidy(name, outcomes)
         written = self._write_missing(study_file, journalled, todo, launch_id) if todo else 0
+        if written and company:
+            self._found.pop(name)
+            self._tidy(name, outcomes)
         self._mark(study_file, fingerprint(outcomes))
         return written
 

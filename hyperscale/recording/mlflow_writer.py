@@ -18,11 +18,12 @@ from hyperscale.recording import mlflow_layout as layout
 from hyperscale.recording import mlflow_settings as settings_layout
 from hyperscale.recording.mlflow_connection import translated
 from hyperscale.recording.mlflow_packed import CURVES_FILE, Unpacked, pack, pack_setting, unpack
+from hyperscale.recording.mlflow_rows import NewRun, database_of, insert_runs
 from hyperscale.recording.mlflow_runs import RecordedRun, Shown, best_run, judge, read_run, setting_key
 from hyperscale.recording.mlflow_studies import NOTE, MlflowStudies, now_ms
 from hyperscale.recording.outcomes import outcome_of
 from hyperscale.recording.secrecy import without_secrets
-from hyperscale.study import PER_SETTING, StudyFile
+from hyperscale.study import PER_SETTING, PER_TRIAL, StudyFile
 from hyperscale.trial import TrialRecord
 
 if TYPE_CHECKING:
@@ -56,6 +57,14 @@ class MlflowWriter(MlflowStudies):
             run_id = str(client.create_run(experiment, now_ms(), tags, name).info.run_id)
         self._keep_artifact(run_id, study_file.source, f"study/{study_file.path.name}")
         return run_id
+
+    def _has_company(self, study_name: str, launch_id: str) -> bool:
+        """Whether another launch has written to the study since this one began, or may be writing."""
+        found = list(self._search(self._experiment(study_name), "tags.kind = 'launch'"))
+        own = [run.info.start_time or 0 for run in found if run.data.tags.get("launch") == launch_id]
+        since = min(own, default=now_ms())
+        others = (run.info for run in found if run.data.tags.get("launch") != launch_id)
+        return any(info.status == "RUNNING" or (info.end_time or 0) >= since for info in others)
 
     def _end_abandoned(self, launches: Iterable[Run]) -> None:
         """End the runs of launches whose driver, a process of this machine, no longer exists."""
@@ -128,6 +137,43 @@ class MlflowWriter(MlflowStudies):
                 runs.append(self._write_trial(study_name, record, parent, old))
                 if old is not None:
                     runs.remove(old)
+
+    def _insert_fresh(self, study_name: str, shown: Shown, records: Sequence[TrialRecord], parent: str) -> int:
+        """Write at once the trials of which MLflow shows nothing at all, where that can be done; return their number.
+
+        Records with an artifact are left to `_bring`: a run is complete when it says so.
+        """
+        database = database_of(self._client()) if self._form(study_name) == PER_TRIAL else None
+        if database is None:
+            return 0
+        fresh: dict[str, tuple[TrialRecord, NewRun]] = {}
+        for record in records:
+            runs = shown.get(setting_key(record.result.setting_digest), [])
+            if not any(o.digest == record.result.digest for run in runs for o in run.outcomes):
+                run = self._new_run(study_name, record, parent)
+                if run is not None and run.fits:
+                    fresh[record.result.digest] = (record, run)
+        if not fresh:
+            return 0
+        ids = insert_runs(database, self._experiment(study_name), [run for _, run in fresh.values()])
+        for run_id, (record, run) in zip(ids, fresh.values(), strict=True):
+            runs = shown.setdefault(setting_key(record.result.setting_digest), [])
+            runs.append(_recorded(run_id, "trial", run.times.start_ms, [record]))
+        return len(fresh)
+
+    def _new_run(self, study_name: str, record: TrialRecord, parent: str) -> NewRun | None:
+        """Return the run of a trial, or None where it needs an artifact."""
+        packed = pack(record, self._order(study_name, record))
+        if packed.curves is not None:
+            return None
+        return NewRun(
+            name=layout.run_name(record, self._named(study_name)),
+            status=layout.mlflow_status(record.result.status),
+            times=layout.times(record.result, now_ms()),
+            tags={**layout.visible_tags(record, study_name), **packed.tags, _PARENT: parent},
+            params=layout.params(record),
+            points=layout.metrics(record),
+        )
 
     def _write_trial(self, study_name: str, record: TrialRecord, parent: str, old: RecordedRun | None) -> RecordedRun:
         """Create or complete the run of one trial; a run that shows another outcome is replaced."""

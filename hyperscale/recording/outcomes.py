@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -69,17 +69,24 @@ def fingerprint(outcomes: Iterable[Outcome]) -> str:
 
 
 class Journalled:
-    """A study's part of the journal. Nothing of it is kept here: it is read when asked for, a few trials at a time."""
+    """A study's part of the journal. Nothing of it is kept here: it is read when asked for, a few trials at a time.
 
-    def __init__(self, ledger: Ledger, digests: Sequence[str]) -> None:
+    ``elsewhere`` returns the launches that other drivers are running now: their trials are left to them.
+    """
+
+    def __init__(
+        self, ledger: Ledger, digests: Sequence[str], elsewhere: Callable[[], Collection[str]] = frozenset
+    ) -> None:
         self._ledger = ledger
         self._digests = digests
+        self._elsewhere = elsewhere
 
     def outcomes(self) -> Iterator[Outcome]:
         """Yield the outcome of every trial that has one, in the order of the study file."""
+        elsewhere = self._elsewhere()
         for digest in self._digests:
             result = self._ledger.get(digest)
-            if result is not None:
+            if result is not None and result.provenance.get("launch") not in elsewhere:
                 yield outcome_of(result)
 
     def records(self, digests: Iterable[str]) -> list[TrialRecord]:

@@ -18,6 +18,7 @@ from typing import Protocol
 from hyperscale.errors import RecordingError
 from hyperscale.recording.gathering import Gathering
 from hyperscale.recording.outcomes import Journalled, fingerprint
+from hyperscale.recording.secrecy import without_secrets
 from hyperscale.study import StudyFile
 from hyperscale.trial import Trial, TrialRecord
 
@@ -57,7 +58,10 @@ class LaunchInfo:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Patience:
-    """How long the recorder waits, in seconds, and how many trials it holds."""
+    """How long the recorder waits, in seconds, and how many trials it holds.
+
+    ``catch_up_s`` is the least time between two replays of what could not be delivered, while the study goes on.
+    """
 
     queue_size: int = 2048
     first_pause_s: float = 5.0
@@ -65,6 +69,7 @@ class Patience:
     close_s: float = 60.0
     first_word_s: float = 1.0
     next_word_s: float = 15.0
+    catch_up_s: float = 30.0
 
 
 @dataclass(slots=True)
@@ -79,6 +84,7 @@ class _Progress:
     failed: bool = False
     pause_s: float = 0.0
     retry_at: float = 0.0
+    catch_up_at: float = 0.0
     warned: bool = False
     complete: bool = False
     pending: list[TrialRecord] = field(default_factory=list)
@@ -189,8 +195,28 @@ class Recorder:
             if progress.pending and not self._attempt(self._deliver):
                 progress.lost += len(progress.pending)
             progress.pending = []
+            if self._may_catch_up():
+                self._attempt(self._catch_up)
         progress.phase, progress.retry_at = "finishing", 0.0
         self._attempt(self._finish)
+
+    def _may_catch_up(self) -> bool:
+        """Whether there is something to replay, and time for it before the end."""
+        progress = self._progress
+        behind = progress.lost or progress.dropped
+        return bool(behind) and self._queue.empty() and not self._closing.is_set() and self._is_time()
+
+    def _is_time(self) -> bool:
+        return time.monotonic() >= max(self._progress.retry_at, self._progress.catch_up_at)
+
+    def _catch_up(self) -> None:
+        """Replay what was lost while MLflow was away or slow, and take the launch's run up again."""
+        progress, dropped = self._progress, self._progress.dropped
+        progress.catch_up_at = time.monotonic() + self._patience.catch_up_s
+        store = self._opened()
+        store.sync(self._study_file, self._journalled, self._launch.launch_id)
+        progress.parent = self._begin(store)
+        progress.lost, progress.dropped, progress.failed = 0, progress.dropped - dropped, False
 
     def _take(self) -> list[TrialRecord]:
         """Return the next few records; none after a short wait, so that closing is noticed."""
@@ -232,7 +258,8 @@ class Recorder:
         progress.failed = True
         progress.pause_s = min(patience.longest_pause_s, 2 * progress.pause_s or patience.first_pause_s)
         progress.retry_at = time.monotonic() + progress.pause_s
-        text = str(error) if isinstance(error, RecordingError) else f"MLflow failed: {type(error).__name__}: {error}"
+        known = isinstance(error, RecordingError)
+        text = str(error) if known else without_secrets(f"MLflow failed: {type(error).__name__}: {error}")
         if not progress.warned:
             progress.warned = True
             self._tell(text)

@@ -102,5 +102,5 @@ class Store:
             except (OSError, ValueError, KeyError, TypeError):
                 continue
             if alive and data.get("study") == study_name:
-                found.append(data)
+                found.append({**data, "launch": path.stem})
         return found
