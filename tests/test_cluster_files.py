@@ -248,7 +248,7 @@ def test_the_slurm_script_passes_the_end_on(tmp_path: Path) -> None:
         "except KeyboardInterrupt:\n    time.sleep(0.5)\n    sys.exit(130)\n"
     )
     (tmp_path / "hyperscale").chmod(0o755)
-    script = [str(CLUSTER / "slurm.sbatch"), "study.py", "/store"]
+    script = ["env", "--default-signal=INT", str(CLUSTER / "slurm.sbatch"), "study.py", "/store"]
     process = subprocess.Popen(script, env={**environment, "SLURM_JOB_ID": "1", "SLURM_JOB_NODELIST": "n1"})
     while not (tmp_path / "running").exists():
         assert process.poll() is None

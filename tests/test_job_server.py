@@ -46,7 +46,18 @@ class Submit:
     """`submit` in a process of its own, with its output in files, as pipes might fill."""
 
     def __init__(self, server: JobServer, *words: object, **more: str) -> None:
-        command = [sys.executable, "-m", "hyperscale.cli", "submit", *map(str, words), "--address", server.address]
+        # A pytest that runs in a shell's background ignores Ctrl-C, and so would its children.
+        command = [
+            "env",
+            "--default-signal=INT",
+            sys.executable,
+            "-m",
+            "hyperscale.cli",
+            "submit",
+            *map(str, words),
+            "--address",
+            server.address,
+        ]
         number = len(list(server.folder.glob("*.out")))
         self._paths = [server.folder / f"{number}.{end}" for end in ("out", "err")]
         with self._paths[0].open("w") as out, self._paths[1].open("w") as err:
@@ -127,8 +138,7 @@ def test_a_job_outlives_its_follower(job_server: JobServer, project: Path, tmp_p
 def test_a_stop_keeps_what_is_finished(job_server: JobServer, project: Path, tmp_path: Path) -> None:
     """--stop ends the run as Ctrl-C would; whoever follows gets exit code 130; submitting again finishes the rest."""
     study, store = write_long(project), tmp_path / "store"
-    name = "--no-follow"
-    submit = Submit(job_server, study, "--store", store, "--no-mlflow", name)
+    submit = Submit(job_server, study, "--store", store, "--no-mlflow", "--no-follow")
     assert submit.end() == 0, submit.errors
     name = submit.output.strip()
     follower = Submit(job_server, "--follow", name)
