@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from tests.faults import fault_study
 from tests.ports import Listener, arguments, descendants, environment, listeners
