@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import json
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,8 @@ from typing import Any
 import click
 
 from hyperscale.errors import HyperscaleError, StoreError
-from hyperscale.options import ManyPlaces, MemorySize, endurance_options, fit_options
+from hyperscale.options import ManyPlaces, MemorySize, endurance_options, fit_options, refuse_password
+from hyperscale.recording.credentials import hidden, hidden_command
 from hyperscale.submission import options_of_run, submit_options, submit_or_follow
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -31,7 +31,7 @@ def _verb(function: Callable[..., int | None]) -> Callable[..., None]:
         try:
             code = function(*args, **options)
         except HyperscaleError as problem:
-            click.echo(f"Error: {problem}", err=True)
+            click.echo(f"Error: {hidden(str(problem))}", err=True)
             sys.exit(EXIT_USAGE)
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
@@ -64,6 +64,7 @@ _TRACKING = click.option(
     "--tracking-uri",
     envvar="MLFLOW_TRACKING_URI",
     show_envvar=True,
+    callback=refuse_password,
     help="MLflow tracking URI.  [default: SQLite in the store]",
 )
 _FROM_MLFLOW = click.option(
@@ -281,7 +282,7 @@ def report(studies: tuple[Path, ...], store_folder: Path, as_json: bool, **optio
     from hyperscale.console import print_comparison, print_verdicts
     from hyperscale.verbs import ReportOptions, compare, open_study, report_study
 
-    how = ReportOptions(**options, command=shlex.join(["hyperscale", *sys.argv[1:]]))
+    how = ReportOptions(**options, command=hidden_command(["hyperscale", *sys.argv[1:]]))
     if len(studies) > 1:
         compared = compare(studies, store_folder, how)
         if as_json:
@@ -343,24 +344,33 @@ def sync(study: Path, store_folder: Path, tracking_uri: str | None) -> None:
 @main.command()
 @_STORE
 @_TRACKING
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to bind.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to bind; beyond this machine: --auth.")
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port to bind.")
+@click.option("--auth", is_flag=True, help="Have people log in: user admin, password of MLFLOW_AUTH_ADMIN_PASSWORD.")
 @_verb
-def ui(store_folder: Path, tracking_uri: str | None, host: str, port: int) -> int:
-    """Start the MLflow UI on the store and print its address. Ctrl-C ends it."""
+def ui(store_folder: Path, tracking_uri: str | None, host: str, port: int, auth: bool) -> int:
+    """Start the MLflow UI on the store and print its address. Ctrl-C ends it.
+
+    An address that others can reach is refused unless people must log in. MLFLOW_AUTH_ADMIN_PASSWORD (or a file of
+    mode 600 that MLFLOW_AUTH_CONFIG_PATH names) turns that on. Behind a proxy of another name, tell MLflow the name in
+    MLFLOW_SERVER_ALLOWED_HOSTS and MLFLOW_SERVER_CORS_ALLOWED_ORIGINS.
+    """
     import signal
     import subprocess
 
-    from hyperscale.recording.mlflow_views import serve_ui
+    from hyperscale.recording.mlflow_server import serve_ui
     from hyperscale.recording.store import Store
     from hyperscale.verbs import open_mlflow
 
     store = Store(folder=store_folder.expanduser().resolve())
     if not tracking_uri and not store.folder.exists():
         raise StoreError(f"The store {store.folder} does not exist. Run a study first, or name another with --store.")
-    server = serve_ui(tracking_uri or store.tracking_uri, store.artifacts, host=host, port=port)
-    click.echo(f"MLflow UI: {server.address}" + ("   (Ctrl-C ends it)" if server.command else ""))
-    base = server.address.split("/#")[0]
+    uri = tracking_uri or store.tracking_uri
+    server = serve_ui(uri, store.artifacts, host=host, port=port, auth=auth, state=store.folder)
+    click.echo(f"MLflow UI: {hidden(server.address)}" + ("   (Ctrl-C ends it)" if server.command else ""))
+    if server.note:
+        click.echo(server.note, err=True)
+    base = hidden(server.address).split("/#")[0]
     for name, trials, chart in open_mlflow(store, tracking_uri).addresses(base):
         click.echo(f"  {name}\n    trials           {trials}\n    error against N  {chart}")
     if not server.command:

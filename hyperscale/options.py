@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 
 import click
 
+from hyperscale.recording.credentials import has_password
+
 
 class MemorySize(click.ParamType[int]):
     """A size of memory: a number with B, KiB, MiB, GiB, KB, MB or GB; bytes where nothing follows."""
@@ -67,6 +69,18 @@ def is_place(word: str) -> bool:
         return bool([float(part) for part in word.split(",")])
     except ValueError:
         return False
+
+
+def refuse_password(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """Return the option's value; a password in it may come from the environment, not from the command line."""
+    source = context.get_parameter_source(option.name or "")
+    if value and source is click.core.ParameterSource.COMMANDLINE and has_password(value):
+        variable = option.envvar if isinstance(option.envvar, str) else "the environment"
+        raise click.UsageError(
+            f"{option.opts[0]} has a password in it, which everybody on this machine can read in the list of "
+            f"processes. Give the address without it on the command line, or the whole of it in {variable} instead."
+        )
+    return value
 
 
 _FIT_OPTIONS = (

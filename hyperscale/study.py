@@ -19,7 +19,7 @@ from hyperscale.errors import HyperscaleError, StudyError, brief, check_choice, 
 from hyperscale.settings.setting import Setting
 from hyperscale.trial import Trial
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
+_NAME = re.compile(r"(?!(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$))[a-z0-9]([a-z0-9._-]{0,78}[a-z0-9_-])?")
 _MOST_ENTRIES = 10**6
 PER_TRIAL, PER_SETTING = "per_trial", "per_setting"
 
@@ -55,7 +55,8 @@ class Study:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise StudyError(
                 f"Study.name is {brief(self.name)}; allowed: 1 to 80 lower-case letters, digits, '.', '_' and '-', "
-                "beginning with a letter or digit, because it names a folder and an MLflow experiment."
+                "beginning with a letter or digit and not ending in '.', because it names a folder and an MLflow "
+                "experiment; nor may it be a device of Windows (con, nul, com1, ...)."
             )
         check_choice("Study.mlflow_runs", self.mlflow_runs, (PER_TRIAL, PER_SETTING))
         _check_settings(self)

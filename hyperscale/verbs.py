@@ -21,6 +21,7 @@ from hyperscale.dispatch.planner import Limits, Planner
 from hyperscale.dispatch.ray_head import MOST_RESTARTS, begin_anew
 from hyperscale.dispatch.ray_tune import RayTune
 from hyperscale.errors import RecordingError
+from hyperscale.recording.credentials import hidden
 from hyperscale.recording.mlflow_connection import scheme as check_tracking_uri
 from hyperscale.recording.mlflow_store import MlflowStore, ScalingCurve
 from hyperscale.recording.outcomes import Journalled
@@ -212,7 +213,7 @@ def _start_recorder(launch: Launch, tracking_uri: str | None, console: Console) 
         lambda: open_mlflow(launch.store, tracking_uri),
         LaunchInfo(launch_id=launch.id, study_file=launch.study_file, trials=launch.to_run),
         journalled=Journalled(launch.journal, [trial.digest for trial in trials], elsewhere),
-        warn=lambda text: console.print(f"[yellow]MLflow:[/yellow] {escaped(text)}", highlight=False),
+        warn=lambda text: console.print(f"[yellow]MLflow:[/yellow] {escaped(hidden(text))}", highlight=False),
         say=lambda text: console.print(f"MLflow: {escaped(text)}", highlight=False),
     )
 
@@ -281,7 +282,7 @@ def record_report(
         mlflow.record_curves(study_name, [_scaling_curve(curve) for curve in data["curves"] if curve["points"]])
         mlflow.log_report(study_name, folder)
     except RecordingError as problem:
-        standard_error().print(f"[yellow]MLflow:[/yellow] the report was not added: {escaped(str(problem))}")
+        standard_error().print(f"[yellow]MLflow:[/yellow] the report was not added: {escaped(hidden(str(problem)))}")
 
 
 def _scaling_curve(curve: Mapping[str, Any]) -> ScalingCurve:

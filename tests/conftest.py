@@ -96,7 +96,13 @@ def _one_thread() -> None:
 @pytest.fixture(autouse=True)
 def _no_user_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the tests apart from the store and tracking server of whoever runs them."""
-    for name in ("HYPERSCALE_STORE", "MLFLOW_TRACKING_URI", "RAY_ADDRESS", "MLFLOW_AUTH_CONFIG_PATH"):
+    for name in (
+        "HYPERSCALE_STORE",
+        "MLFLOW_TRACKING_URI",
+        "RAY_ADDRESS",
+        "MLFLOW_AUTH_CONFIG_PATH",
+        "MLFLOW_AUTH_ADMIN_PASSWORD",
+    ):
         monkeypatch.delenv(name, raising=False)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 

@@ -7,6 +7,7 @@ machine, and wants a token even there; and a cluster elsewhere is joined only wh
 from __future__ import annotations
 
 import contextlib
+import importlib
 import ipaddress
 import os
 import secrets
@@ -55,8 +56,8 @@ def start_own_session(**options: Any) -> None:
         address = ray.util.get_node_ip_address()
         if not is_loopback(address):
             raise ResourceError(
-                f"Ray {ray.__version__} was told to listen on this machine alone, but did so at {address}. It was ended. "
-                "Install a version of Ray that hyperscale knows (pip install -c constraints.txt ray), or use "
+                f"Ray {ray.__version__} was told to listen on this machine alone, but did so at {address}. It was "
+                "ended. Install a version of Ray that hyperscale knows (pip install -c constraints.txt ray), or use "
                 "--executor in-process."
             )
     except BaseException:
@@ -91,10 +92,9 @@ def _give_token() -> None:
 def _read_environment_again() -> None:
     """Have Ray, which looks at the environment once, see the mode and the token as they are now."""
     if "ray" in sys.modules:
-        from ray._raylet import AuthenticationTokenLoader, Config
-
-        Config.initialize("")
-        AuthenticationTokenLoader.instance().reset_cache()
+        core = importlib.import_module("ray._raylet")
+        core.Config.initialize("")
+        core.AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextlib.contextmanager
@@ -166,7 +166,8 @@ def check_authenticated(address: str) -> None:
         return
     if _answers(scheme, host, port, None):
         raise ResourceError(
-            f"The Ray cluster at {place} answers without a token: whoever reaches that address may run code on it. {_HOW}"
+            f"The Ray cluster at {place} answers without a token: whoever reaches that address may run code on it. "
+            f"{_HOW}"
         )
     if _answers(scheme, host, port, token) is False:
         raise ResourceError(
@@ -213,7 +214,7 @@ def _parts(address: str) -> tuple[str, str, int | None]:
 
 
 def _answers(scheme: str, host: str, port: int, token: str | None) -> bool | None:
-    """Whether a server answers a harmless question, with a token or without one; None where it is not Ray, or silent."""
+    """Whether a server answers a harmless question, with a token or without; None where it is not Ray, or silent."""
     if scheme in ("http", "https"):
         return _answers_http(f"{scheme}://{_bracketed(host)}:{port}/api/version", token)
     import grpc

@@ -18,6 +18,7 @@ import torch
 import hyperscale
 from hyperscale.dispatch.checkpoints import checkpoint_path, discard, note_members
 from hyperscale.packing import Pack
+from hyperscale.recording.credentials import hidden
 from hyperscale.settings.setting import Outcome, PackRun
 from hyperscale.trial import Trial, TrialResult, TrialStatus
 
@@ -206,7 +207,7 @@ class PackWorker:
             self._waiting[:1] = pack.halves()
             return []
         status = TrialStatus.OUT_OF_MEMORY if out_of_memory else TrialStatus.FAILED
-        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0][:500]
+        reason = hidden(f"{type(error).__name__}: {error}".strip().splitlines()[0])[:500]
         elapsed, outcome = self._elapsed_s, Outcome(status=status, reason=reason)
         self._drop(pack)
         return [self._result(pack.trials[0], outcome, elapsed, pack)]

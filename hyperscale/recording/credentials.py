@@ -16,8 +16,9 @@ _SECRET_NAME = re.compile(r"PASSWORD|PASSWD|TOKEN|SECRET|CREDENTIAL|API_?KEY|ACC
 _NAMES_A_PLACE = re.compile(r"(_PATH|_FILE|_DIR|_URL|_URI|_TTL_SECONDS|_MODE)$", re.IGNORECASE)
 _SHORTEST = 8  # a shorter value taken out wherever it occurs would leave no text to read
 _NAMED = re.compile(
-    r"(?i)\b((?:aws_)?(?:secret|access|api)[_-]?(?:access[_-]?)?key(?:[_-]?id)?|odbc_connect|client_secret|secret)=[^&\s'\"]+"
+    r"(?i)\b((?:aws_)?(?:secret|access|api)[_-]?(?:access[_-]?)?key|odbc_connect|client_secret|secret)=[^&\s'\"]+"
 )
+_PLAIN = re.compile(r"(://[^\s:/@'\"]*):[^\s/@'\"]+@")  # digits alone, too, which could be a port elsewhere
 _USER_ONLY = re.compile(r"(\bhttps?://)[^\s:/@'\"]+@")
 
 
@@ -25,7 +26,7 @@ def hidden(text: str) -> str:
     """Return the text without secrets: passwords in addresses, and values of the environment that names call secret."""
     for value in sorted(_secret_values(), key=len, reverse=True):
         text = text.replace(value, "***")
-    return _USER_ONLY.sub(r"\1***@", _NAMED.sub(r"\1=***", without_secrets(text)))
+    return _USER_ONLY.sub(r"\1***@", _without_passwords(without_secrets(text)))
 
 
 def hidden_command(words: Sequence[str]) -> str:
@@ -35,7 +36,11 @@ def hidden_command(words: Sequence[str]) -> str:
 
 def has_password(address: str) -> bool:
     """Whether an address (a tracking URI, a store's URL) has a password written into it."""
-    return _NAMED.sub(r"\1=***", masked(address)) != address
+    return _without_passwords(masked(address)) != address
+
+
+def _without_passwords(text: str) -> str:
+    return _NAMED.sub(r"\1=***", _PLAIN.sub(r"\1:***@", text))
 
 
 def _secret_values() -> set[str]:

@@ -16,7 +16,8 @@ from hyperscale.recording.mlflow_connection import check_writable, translated
 from hyperscale.recording.mlflow_packed import Unpacked, unpack
 from hyperscale.recording.mlflow_reports import MlflowReports, ScalingCurve
 from hyperscale.recording.mlflow_runs import RecordedRun, Shown, judge, setting_key
-from hyperscale.recording.mlflow_views import SCALING, TRIALS, UiServer, serve_ui
+from hyperscale.recording.mlflow_server import UiServer, serve_ui
+from hyperscale.recording.mlflow_views import SCALING, TRIALS
 from hyperscale.recording.mlflow_writer import MlflowWriter
 from hyperscale.recording.outcomes import Journalled, Outcome, fingerprint, outcome_of
 from hyperscale.study import PER_SETTING, StudyFile

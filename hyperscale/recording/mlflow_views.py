@@ -1,4 +1,4 @@
-"""Saved views of a study in the MLflow UI, and how to start that UI on a store.
+"""Saved views of a study in the MLflow UI.
 
 A saved view is an experiment tag whose name ends in its key; the UI opens it by ``viewStateShareKey=<key>``
 and lists it under its name. MLflow does not document the format, so a test pins what is written here, and a
@@ -9,16 +9,11 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import sys
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from hyperscale.recording.mlflow_connection import connect, scheme
 from hyperscale.study import PER_SETTING, PER_TRIAL
 
 TRIALS = "trials"
@@ -178,35 +173,3 @@ def view_address(base: str, experiment_id: str, view: str = TRIALS) -> str:
     """Return the address that opens a study's saved view in the UI at ``base``."""
     query = urlencode({"workflowType": "machine_learning", "viewStateShareKey": view, "compareRunsMode": _MODES[view]})
     return f"{base.rstrip('/')}/#/experiments/{experiment_id}/runs?{query}"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class UiServer:
-    """A command that starts the MLflow UI, its environment, and the address to print.
-
-    ``command`` is empty where the tracking URI is a server already: then only open ``address``.
-    """
-
-    command: tuple[str, ...]
-    environment: Mapping[str, str] = field(default_factory=dict)
-    address: str
-
-
-def serve_ui(tracking_uri: str, artifacts: Path | str, host: str = "127.0.0.1", port: int = 5000) -> UiServer:
-    """Return how to start the MLflow UI on a store: one worker, no job runner, no telemetry, loopback only.
-
-    A missing SQLite database is created, so that the UI of a new store opens empty. Raises `RecordingError`.
-    """
-    if scheme(tracking_uri) in ("http", "https"):
-        return UiServer(command=(), address=f"{tracking_uri.rstrip('/')}/#/experiments?workflowType=machine_learning")
-    connect(tracking_uri, create=True)
-    options = {"--backend-store-uri": tracking_uri, "--artifacts-destination": str(artifacts)}
-    options |= {"--host": host, "--port": str(port), "--workers": "1"}
-    command = (sys.executable, "-m", "mlflow", "server", *(word for pair in options.items() for word in pair))
-    quiet = {
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_LOGGING_LEVEL": "WARNING",
-    }
-    address = f"http://{host}:{port}/#/experiments?workflowType=machine_learning"
-    return UiServer(command=command, environment={**os.environ, **quiet}, address=address)

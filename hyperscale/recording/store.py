@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperscale.errors import StoreError
+from hyperscale.recording.confinement import check_no_way_out, inside
 from hyperscale.recording.heart import Heart
 from hyperscale.recording.journal import Journal
 from hyperscale.recording.leases import LEASE_S, Leases, Register
@@ -44,14 +45,14 @@ class Store:
 
     def report(self, study_name: str) -> Path:
         """Return the folder of one study's report."""
-        return self.folder / "reports" / study_name
+        return inside(self.folder, "reports", study_name)
 
     def comparison(self, study_names: Sequence[str]) -> Path:
         """Return the folder of a comparison; many or long names are cut short, told apart by a digest of all."""
         name = "-".join(["compare", *study_names])
         if len(name) > 160:
             name = f"{name[:140].rstrip('-')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-        return self.folder / "reports" / name
+        return inside(self.folder, "reports", name)
 
     def journal(self, launch: str) -> Journal:
         """Open the journal, with ``launch`` naming the segment this driver would write."""
@@ -62,6 +63,7 @@ class Store:
 
         Raises `StoreError` where that cannot be done, before any training is spent on it.
         """
+        check_no_way_out(self.folder)
         journal = self.folder / "journal"
         missing = [path for path in (journal, *journal.parents) if not path.exists()][::-1]
         try:
