@@ -22,8 +22,9 @@ Strike = Callable[[Ground, random.Random], str]
 class Kind:
     """A kind of fault: how it strikes (it returns a word on what it did), and how often among 100.
 
-    ``keeps_checkpoints`` is whether work is expected to go on from checkpoints afterwards: not where they are damaged,
-    or cannot be written, where a recorded result is lost, or where a pack is halved. ``needs`` is what the ground must offer.
+    ``keeps_checkpoints`` is whether work is expected to go on from checkpoints afterwards: not where they are damaged
+    or cannot be written, where a recorded result is lost, or where a pack is halved. ``needs`` is what the ground must
+    offer.
     """
 
     strike: Strike
