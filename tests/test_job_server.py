@@ -17,8 +17,8 @@ from hyperscale.study import load_study
 from tests.conftest import tiny_text
 from tests.job_servers import JobServer, wait_until
 
-pytestmark = pytest.mark.ray
 LONG_S = 280.0
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(3 * LONG_S)]
 
 
 @pytest.fixture
@@ -47,17 +47,8 @@ class Submit:
 
     def __init__(self, server: JobServer, *words: object, **more: str) -> None:
         # A pytest that runs in a shell's background ignores Ctrl-C, and so would its children.
-        command = [
-            "env",
-            "--default-signal=INT",
-            sys.executable,
-            "-m",
-            "hyperscale.cli",
-            "submit",
-            *map(str, words),
-            "--address",
-            server.address,
-        ]
+        heeding = ["env", "--default-signal=INT", sys.executable, "-m", "hyperscale.cli", "submit"]
+        command = [*heeding, *map(str, words), "--address", server.address]
         number = len(list(server.folder.glob("*.out")))
         self._paths = [server.folder / f"{number}.{end}" for end in ("out", "err")]
         with self._paths[0].open("w") as out, self._paths[1].open("w") as err:
@@ -112,9 +103,6 @@ def test_a_real_job_trains_the_study(job_server: JobServer, project: Path, tmp_p
     assert "succeeded, exit code 0" in submit.errors
     assert "hunter2" not in submit.output + submit.errors
     assert recorded(store, study) == (2, 2)
-    refused = Submit(job_server, "--stop", "none", RAY_AUTH_MODE="disabled")
-    assert refused.end() == 2
-    assert "RAY_AUTH_MODE=token" in refused.errors
 
 
 @pytest.mark.slow
@@ -136,13 +124,19 @@ def test_a_job_outlives_its_follower(job_server: JobServer, project: Path, tmp_p
 
 @pytest.mark.slow
 def test_a_stop_keeps_what_is_finished(job_server: JobServer, project: Path, tmp_path: Path) -> None:
-    """--stop ends the run as Ctrl-C would; whoever follows gets exit code 130; submitting again finishes the rest."""
+    """--stop ends the run as Ctrl-C would; whoever follows gets exit code 130; submitting again finishes the rest.
+
+    Without the token nobody stops anything, and is told what is missing.
+    """
     study, store = write_long(project), tmp_path / "store"
     submit = Submit(job_server, study, "--store", store, "--no-mlflow", "--no-follow")
     assert submit.end() == 0, submit.errors
     name = submit.output.strip()
     follower = Submit(job_server, "--follow", name)
     wait_until(lambda: begun(store, 32), "some trials are recorded", LONG_S)
+    refused = Submit(job_server, "--stop", name, RAY_AUTH_MODE="disabled")
+    assert refused.end() == 2
+    assert "RAY_AUTH_MODE=token" in refused.errors
     assert Submit(job_server, "--stop", name).end() == 0
     assert follower.end() == 130, follower.errors
     assert "Interrupted. Run the same command again" in follower.output

@@ -22,8 +22,9 @@ Strike = Callable[[Ground, random.Random], str]
 class Kind:
     """A kind of fault: how it strikes (it returns a word on what it did), and how often among 100.
 
-    ``keeps_checkpoints`` is whether work is expected to go on from checkpoints afterwards: not where they are damaged,
-    where a recorded result is, or where a pack is halved. ``needs`` is what the ground must offer.
+    ``keeps_checkpoints`` is whether work is expected to go on from checkpoints afterwards: not where they are damaged
+    or cannot be written, where a recorded result is lost, or where a pack is halved. ``needs`` is what the ground must
+    offer.
     """
 
     strike: Strike
@@ -174,7 +175,7 @@ KINDS: dict[str, Kind] = {
     "head killed": Kind(strike=_kill_head, weight=6),
     "MLflow server stopped": Kind(strike=_stop_mlflow, weight=6, needs="server"),
     "SQLite file locked": Kind(strike=_lock_database, weight=5, needs="sqlite"),
-    "disk full": Kind(strike=_fill_disk, weight=5, needs="small"),
+    "disk full": Kind(strike=_fill_disk, weight=5, keeps_checkpoints=False, needs="small"),
     "journal torn": Kind(strike=_tear_journal, weight=5, keeps_checkpoints=False),
     "checkpoint damaged": Kind(strike=_spoil_checkpoint, weight=5, keeps_checkpoints=False),
     "network of a node lost": Kind(strike=_cut_network, weight=5, needs="namespaces"),
