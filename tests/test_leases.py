@@ -228,7 +228,7 @@ def test_a_silent_holder_loses_its_leases_and_learns_of_it(store: Store, rival: 
     sleeping = rival.heart
     sleeping._writing.acquire()  # the other's heart stands still
     assert not ours.take(DIGESTS[:1])
-    age = os.stat(store.folder / "launches" / "rival.json").st_mtime - 5
+    age = (store.folder / "launches" / "rival.json").stat().st_mtime - 5
     os.utime(store.folder / "launches" / "rival.json", (age, age))
     assert ours.take(DIGESTS[:1])
     sleeping._beat_at -= 5
