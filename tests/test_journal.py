@@ -161,6 +161,39 @@ def test_a_segment_that_grows_while_it_is_read(tmp_path: Path) -> None:
     assert late.get(TRIALS[3].digest) == ended(TRIALS[3])[1]
 
 
+def test_a_refresh_reads_what_others_have_added(tmp_path: Path) -> None:
+    """New segments and further lines of known ones, each told once; the own segment is not read again."""
+    write(tmp_path, "one", ended(TRIALS[0]))
+    with Journal(tmp_path, "own") as journal:
+        assert journal.refresh() == []
+        journal.append([ended(TRIALS[1])])
+        write(tmp_path, "one", ended(TRIALS[2], TrialStatus.FAILED))
+        write(tmp_path, "zzz", ended(TRIALS[3]), ended(TRIALS[1], TrialStatus.FAILED))
+        assert journal.refresh() == [TRIALS[2].digest, TRIALS[3].digest]
+        assert journal.refresh() == []
+        assert journal.records(t.digest for t in TRIALS) == Journal(tmp_path, "x").records(t.digest for t in TRIALS)
+
+
+def test_a_refresh_comes_back_to_an_unfinished_line(tmp_path: Path) -> None:
+    """Another driver is in the middle of a line: it counts as torn until the rest of it is there."""
+    path = write(tmp_path, "one", *map(ended, TRIALS))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-30])
+    journal = Journal(tmp_path, "two")
+    assert journal.torn_lines == 1
+    assert journal.refresh() == []
+    assert journal.torn_lines == 1
+    path.write_bytes(whole)
+    assert journal.refresh() == [TRIALS[3].digest]
+    assert journal.torn_lines == 0
+    path.write_bytes(whole[:-1])  # only the end of the line is missing: it is a result all the same
+    late = Journal(tmp_path, "three")
+    assert late.settled(TRIALS[3].digest)
+    path.write_bytes(whole + b"rubbish\n")
+    assert late.refresh() == []
+    assert late.torn_lines == 1
+
+
 def test_a_segment_without_an_end_of_line_is_gone_on_with_on_a_new_one(tmp_path: Path) -> None:
     """What an earlier process of the same name left unfinished spoils only itself."""
     path = write(tmp_path, "one", *map(ended, TRIALS[:2]))
