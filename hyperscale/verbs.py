@@ -140,8 +140,8 @@ def run_study(study_file: StudyFile, store: Store, options: RunOptions) -> tuple
 def _begin_anew(address: str, launch: Launch, console: Console) -> None:
     """Go on after Ray's head was lost: as a new process with the same command, or not at all after so many times."""
     console.print(
-        f"[yellow]Ray's head at {address} no longer answers.[/yellow] What has ended is kept; beginning anew with "
-        "what is missing.",
+        f"[yellow]Ray's head at {address} is gone, or was started anew.[/yellow] What has ended is kept; beginning "
+        "anew with what is missing.",
         highlight=False,
     )
     launch.abandon()

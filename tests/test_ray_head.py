@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,9 +13,10 @@ from hyperscale.dispatch.ray_head import HeadWatch, answers, await_return, begin
 
 
 @pytest.fixture
-def listener() -> socket.socket:
+def listener() -> Iterator[socket.socket]:
     """Return a socket that listens on a free port of this machine."""
-    return socket.create_server(("127.0.0.1", 0))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening
 
 
 def address_of(listener: socket.socket) -> str:
@@ -34,18 +36,35 @@ def test_the_watch_tells_once_when_nobody_answers(listener: socket.socket, monke
         told.append(lost)
         heard.set()
 
-    with HeadWatch(address, on_lost, patience_s=0.1):
+    with HeadWatch(address, on_lost, identify=lambda _: "one", patience_s=0.1):
         assert not heard.wait(0.4)
         listener.close()
         assert heard.wait(10)
     assert told == [address]
 
 
+def test_another_head_in_its_place_is_a_loss(listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A head that was started anew answers at once, and is told by its identity; a look that fails says nothing."""
+    monkeypatch.setattr(ray_head, "_PAUSE_S", 0.02)
+    heard = threading.Event()
+    identities = iter(["one", "one", None, "one", "two"])
+
+    def identify(address: str) -> str:
+        found = next(identities, "two")
+        if found is None:
+            raise OSError("just now gone")
+        return found
+
+    with HeadWatch(address_of(listener), lambda address: heard.set(), identify=identify):
+        assert heard.wait(10)
+    assert next(identities, "none left") == "none left"
+
+
 def test_an_ended_watch_says_nothing(listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     """A head that goes when all is done is nobody's loss."""
     monkeypatch.setattr(ray_head, "_PAUSE_S", 0.02)
     told: list[str] = []
-    watch = HeadWatch(address_of(listener), told.append, patience_s=0.1)
+    watch = HeadWatch(address_of(listener), told.append, identify=lambda _: "one", patience_s=0.1)
     with watch:
         pass
     listener.close()

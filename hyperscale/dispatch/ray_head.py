@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
 MOST_RESTARTS = 5
 RETURN_S = 600.0
@@ -32,11 +33,31 @@ def answers(address: str) -> OSError | None:
     return None
 
 
-class HeadWatch:
-    """Calls ``on_lost`` once, from a thread of its own, when ``address`` has not answered for ``patience_s``."""
+def cluster_at(address: str) -> str:
+    """Return the identity of the cluster whose head is at ``address``: another one where a head was started anew."""
+    from ray import _raylet
 
-    def __init__(self, address: str, on_lost: Callable[[str], None], *, patience_s: float = _PATIENCE_S) -> None:
+    client: Any = _raylet
+    return str(client.GcsClient(address=address).cluster_id.hex())
+
+
+class HeadWatch:
+    """Calls ``on_lost`` once, from a thread of its own, when the head at ``address`` is gone.
+
+    It is when it has not answered for ``patience_s``, or when another one answers in its place, which knows nothing of
+    the workers: ``identify`` tells whose address it is.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        on_lost: Callable[[str], None],
+        *,
+        identify: Callable[[str], str] = cluster_at,
+        patience_s: float = _PATIENCE_S,
+    ) -> None:
         self.address, self._on_lost, self._patience_s = address, on_lost, patience_s
+        self._identify, self._identity = identify, identify(address)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="ray-head-watch", daemon=True)
 
@@ -54,9 +75,17 @@ class HeadWatch:
         while not self._ended.wait(_PAUSE_S):
             if answers(self.address) is None:
                 answered_at = time.monotonic()
-            elif time.monotonic() - answered_at > self._patience_s and not self._ended.is_set():
+                lost = self._is_another()
+            else:
+                lost = time.monotonic() - answered_at > self._patience_s
+            if lost and not self._ended.is_set():
                 self._on_lost(self.address)
                 return
+
+    def _is_another(self) -> bool:
+        with contextlib.suppress(Exception):  # it went just now: the next look tells
+            return self._identify(self.address) != self._identity
+        return False
 
 
 def num_restarts() -> int:

@@ -16,6 +16,9 @@ from hyperscale.packing import Pack
 
 SLICE_S = 1.0
 _OUT_OF_MEMORY = re.compile(r"out of memory|OutOfMemory|running low on memory", re.IGNORECASE)
+_NODE_DIED = re.compile(r"node (it was on|was terminated|has been marked dead|has died|died)", re.IGNORECASE)
+_CAUSE = re.compile(r"dead because|unavailable:|Worker exit", re.IGNORECASE)
+_LEADER = re.compile(r"^.*(?:dead because |unavailable: |Worker exit detail: )")
 _NODE_LABEL = "ray.io/node-id"
 
 
@@ -215,14 +218,18 @@ class Cluster:
 def _reason(trial: Any) -> str:
     """Return why a trial's worker was lost, in one line."""
     with contextlib.suppress(Exception):  # a file that Tune writes for people
-        text = str(trial.get_error() or "").strip()
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        told = [line for line in lines if _OUT_OF_MEMORY.search(line)] or [
-            line for line in lines if re.search(r"node.*(died|dead|failed)|SIGKILL|exit(ed)? ", line)
-        ]
-        chosen = (told or lines[-1:] or ["no word of why"])[0]
-        return re.sub(r"^\S*(Error|Exception)\S*:\s*", "", chosen)[:300].rstrip(".")
+        return plain_reason(Path(trial.error_file).read_text())
     return "no word of why"
+
+
+def plain_reason(text: str) -> str:
+    """Return the line of Ray's word on a dead worker that tells most, cut short."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    for pattern in (_OUT_OF_MEMORY, _NODE_DIED, _CAUSE):
+        told = [line for line in lines if pattern.search(line)]
+        if told:
+            return re.split(r"\. (?:Some common|The task may)|\.{2,}", _LEADER.sub("", told[-1]))[0][:300].rstrip(".")
+    return lines[-1][:300].rstrip(".") if lines else "no word of why"
 
 
 def pickle_study_modules_by_value() -> None:
