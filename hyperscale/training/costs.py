@@ -17,7 +17,7 @@ _DENSE_PACE = 8.0  # float64 products and factorisations of tall matrices
 PROGRAM_FLOPS = 3e8  # a small linear program, most of it not arithmetic
 _SPLINE_ARRAYS = 12
 MAX_NONLINEAR = 4096
-_RIDGE_STAGES = ("Knots", "VarPro")
+_RIDGE_STAGES = ("Knots", "VarPro", "LpContinuation")
 
 
 def check_supported(stage: str, method: Method, dims: Dims) -> None:
@@ -45,7 +45,7 @@ def _check_table(stage: str, method: Hypernetwork, dims: Dims) -> None:
         more = (
             "With several x, or another activation, allowed: HatEncoder, widths=() and one primary width. "
             if stage in _RIDGE_STAGES
-            else "With several x, Knots and VarPro work on such a table. "
+            else "With several x, Knots, VarPro and LpContinuation work on such a table. "
         )
         raise StudyError(
             f"{stage} works on a Hypernetwork that is a table of shallow ReLU networks of one x: an encoder, "
@@ -83,6 +83,13 @@ def iteration_flops(method: Method, dims: Dims, where: TrainingGrid) -> float:
     networks = where.num_instances(method, dims) if isinstance(method, PerInstance) else 1
     each = 8.0 * linear**2 + 4.0 * linear * rest + 2.0 * rest**2
     return _DENSE_PACE * (pairs * each + networks * rest**3 / 3)
+
+
+def weighted_flops(method: Method, dims: Dims, where: TrainingGrid) -> float:
+    """Return about what one iteration with weights takes: a table of several x has a system of its own for every I."""
+    if not isinstance(method, Hypernetwork) or is_spline(method, dims):
+        return iteration_flops(method, dims, where)
+    return _DENSE_PACE * where.num_pairs(method, dims) * 2.0 * (method.primary_widths[-1] + 1) ** 2
 
 
 def work_bytes(method: Method, dims: Dims, where: TrainingGrid) -> int:

@@ -67,15 +67,19 @@ class RidgeFits:
         return torch.cat([*parts, slope] if self.shape.biases[0] else parts, dim=1)
 
     def params(self, first: Tensor, last: Tensor) -> Tensor:
-        """Return f's parameters for first layers [members, num_first] and last layers [members, outputs, num_linear].
+        """Return `table` of first layers [members, num_first] and the outputs' last ones [members, outputs, num_linear]."""
+        rows = [torch.from_numpy(self.back @ as_array(one)) for one in last]
+        return self.table(first, torch.stack(rows).to(last.device))
+
+    def table(self, first: Tensor, last: Tensor) -> Tensor:
+        """Return f's parameters for first layers [members, num_first] and last layers [members, rows, num_linear].
 
         The hats sum to 1, so equal entries in all rows are the same number for every I.
         """
         params = torch.zeros_like(self.fit.params)
         weight, _ = self.method.f_shape(self.fit.dims).split(params)[-1]
         weight[..., : self.num_first] = first[:, None]
-        table = [torch.from_numpy(self.back @ as_array(one)) for one in last]
-        weight[..., self.num_first :] = torch.stack(table).to(params.device)
+        weight[..., self.num_first :] = last
         return params
 
 
