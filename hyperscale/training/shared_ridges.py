@@ -67,7 +67,7 @@ class RidgeFits:
         return torch.cat([*parts, slope] if self.shape.biases[0] else parts, dim=1)
 
     def params(self, first: Tensor, last: Tensor) -> Tensor:
-        """Return `table` of first layers [members, num_first] and the outputs' last ones [members, outputs, num_linear]."""
+        """Return `table` of first layers [members, num_first] and of last ones [members, outputs, num_linear]."""
         rows = [torch.from_numpy(self.back @ as_array(one)) for one in last]
         return self.table(first, torch.stack(rows).to(last.device))
 
