@@ -7,9 +7,9 @@ Prediction  Hypernetwork N^-1/2 (Theorem 4); embedding of one number Ω(N^(-1/3)
 Source      Galanti & Wolf, "On the Modularity of Hypernetworks" (2020), Theorems 1, 2 and 4 for m1 = 2, m2 = r = 1. As
             in separation.py, on targets of five levels. The hypernetwork is a table of networks whose ridges are the
             same for all I and move by variable projection; the last layer of every I is fitted in L2, then up to L32.
-            Networks for single I move ridges of their own. No exact infimum is known for two x. Sizes start where the
-            error is below 0.9 of predicting 0.
-Budget      88 trials, about twenty minutes on one busy CPU core.
+            Networks for single I move ridges of their own. No exact infimum is known for two x. The hypernetwork's
+            sizes start where it is well below predicting 0; the smallest joint networks are hardly below it.
+Budget      88 trials, about twelve minutes of one CPU core; `--seeds 1` half of that.
 """
 
 from analysis import theorems
