@@ -39,6 +39,7 @@ NUM_TRIALS = {
     "rate-plain-smooth": 70,
     "rate-total": 60,
     "separation": 210,
+    "separation-two-x": 88,
     "separation-wide-conditioning": 88,
     "spectral-complexity": 960,
     "synthetic-depth": 1600,

@@ -19,6 +19,7 @@ from hyperscale.training.dense_runs import DenseVarPro
 from hyperscale.training.equidistribution import equidistributed, second_differences
 from hyperscale.training.grid_fit import GridFit, TrainingGrid
 from hyperscale.training.ridges import place_ridges
+from hyperscale.training.shared_ridges import RidgeVarPro, place_shared_ridges
 from hyperscale.training.shared_splines import SharedFits, SharedVarPro
 from hyperscale.training.spline_fits import SplineFits
 from hyperscale.training.spline_meshes import fit_values
@@ -38,7 +39,8 @@ class Knots(Stage):
     integrals of abs(y'')^(1/2), the best spacing for smooth y, with the largest abs(y'') over I where all I share
     their knots; or ``greedy``: knots and values of the best continuous piecewise-linear approximation
     of the slice on the grid. Networks of several inputs start from ridges with random directions and evenly spread
-    offsets, an embedding's table from the identity. Under constraints what is placed is taken back within them.
+    offsets, a hypernetwork's table from the same ones for all I, and an embedding's table from the identity. Under
+    constraints what is placed is taken back within them.
     """
 
     keeps_constraints: ClassVar[bool] = True
@@ -70,7 +72,7 @@ class Knots(Stage):
     def check(self, method: Method, dims: Dims) -> None:
         """Refuse methods without such a start."""
         costs.check_supported("Knots", method, dims)
-        if self.placement == "equidistributed" and not (isinstance(method, Hypernetwork) or is_spline(method, dims)):
+        if self.placement == "equidistributed" and not is_spline(method, dims):
             raise StudyError(
                 "Knots(placement='equidistributed') spaces the knots of networks of one x by y'': allowed for "
                 "PerInstance with one x and one hidden layer of ReLUs, and for a Hypernetwork's table of them; "
@@ -122,6 +124,10 @@ class _Placed:
     def _place(self) -> None:
         """Place the kinks of every network."""
         fit = self.fit
+        if isinstance(fit.method, Hypernetwork) and not is_spline(fit.method, fit.dims):
+            place_shared_ridges(fit, self.stage.jitter)
+            RidgeVarPro(fit, 1).write()
+            return
         if isinstance(fit.method, Hypernetwork):
             shared = SharedFits(fit)
             knots = equispaced(fit.seeds, 1, shared.num_knots, self.stage.jitter)

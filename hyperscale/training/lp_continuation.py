@@ -13,6 +13,7 @@ from hyperscale.training import costs, splines
 from hyperscale.training.dense_runs import DenseLp
 from hyperscale.training.grid_fit import GridFit, TrainingGrid
 from hyperscale.training.shared_lp import SharedLp
+from hyperscale.training.shared_ridge_lp import RidgeLp
 from hyperscale.training.spline_fits import SplineRun
 from hyperscale.training.spline_meshes import linearise, raised
 from hyperscale.training.spline_networks import is_spline
@@ -27,6 +28,7 @@ class LpContinuation(Stage):
     A step solves the damped, weighted Gauss-Newton system with weights abs(r)^(p - 2) and is 1 / (p - 1) of the
     weighted least-squares step, which is Newton's length for the p-norm (Osborne, "Finite Algorithms in Optimization
     and Data Analysis", 1985, on L_p by reweighting). On R points the p-norm is within R^(1/p) of the largest error.
+    In a hypernetwork's table of several x the last layers move alone, over the first layer that all I share.
     """
 
     powers: tuple[float, ...] = (2, 8, 32)
@@ -42,10 +44,11 @@ class LpContinuation(Stage):
 
     def start(self, fit: GridFit) -> StageRun:
         """Start where the parameters are."""
-        if isinstance(fit.method, Hypernetwork):
-            return SharedLp(fit, self.powers, self.iterations)
+        shared = isinstance(fit.method, Hypernetwork)
         if is_spline(fit.method, fit.dims):
-            return LpSplines(fit, self)
+            return SharedLp(fit, self.powers, self.iterations) if shared else LpSplines(fit, self)
+        if shared:
+            return RidgeLp(fit, self.powers, self.iterations)
         return DenseLp(fit, self.powers, self.iterations)
 
     @property
@@ -55,7 +58,7 @@ class LpContinuation(Stage):
 
     def flops(self, method: Method, dims: Dims, where: TrainingGrid) -> float:
         """Return about what all iterations of all powers take."""
-        return len(self.powers) * self.iterations * costs.iteration_flops(method, dims, where)
+        return len(self.powers) * self.iterations * costs.weighted_flops(method, dims, where)
 
     def memory_bytes(self, method: Method, dims: Dims, where: TrainingGrid) -> int:
         """Return the bytes of designs, Jacobians and normal matrices."""

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from hyperscale.methods.embedding import Embedding
-from hyperscale.methods.method import Method
 from hyperscale.networks.encoders import HatEncoder
 from hyperscale.networks.mlp import Shape
 from hyperscale.seeding import normal, stream_keys, uniform
@@ -22,12 +21,24 @@ def place_ridges(fit: GridFit, jitter: float) -> None:
     """Set e to the identity and smooth functions where it is a table, and the first layer of q to ridges s(w u + b)."""
     fits = Separable(fit)
     theta = fits.read()
-    networks = fits.num_problems // fit.num_members
     q = theta if fits.e is None else theta[:, fits.e.num_params :]
     if fits.e is not None:
         embed(fit, theta[:, : fits.e.num_params])
-    _set_first_layer(fit.method, fits.q, q, _ridges(fit, fits.q, networks, jitter))
+    set_ridges(fit, fits.q, q, jitter)
     fits.write(theta, torch.ones(fits.num_problems, dtype=torch.bool, device=theta.device))
+
+
+def set_ridges(fit: GridFit, q: Shape, theta: Tensor, jitter: float) -> None:
+    """Put ridges, drawn from the members' seeds, into the first layer of networks ``theta`` [members * k, num_params].
+
+    Smooth activations get slopes of about one unit per kink.
+    """
+    direction, offset = _ridges(fit, q, len(theta) // fit.num_members, jitter)
+    weight, bias = q.split(theta)[0]
+    slope = 1.0 if fit.method.activation in ("relu", "leaky_relu") else 0.5 * q.sizes[1] ** (1.0 / q.sizes[0])
+    weight.copy_(slope * direction)
+    if bias is not None:
+        bias.copy_(slope * offset)
 
 
 def _ridges(fit: GridFit, q: Shape, networks: int, jitter: float) -> tuple[Tensor, Tensor]:
@@ -46,16 +57,6 @@ def _ridges(fit: GridFit, q: Shape, networks: int, jitter: float) -> tuple[Tenso
     share = 2 * (torch.arange(width, dtype=torch.float64) + 0.5 + jitter * noise) / width - 1
     reach = direction.abs().sum(dim=1)
     return direction.to(fit.params.device), (-share * reach).to(fit.params.device)
-
-
-def _set_first_layer(method: Method, q: Shape, theta: Tensor, ridges: tuple[Tensor, Tensor]) -> None:
-    """Put the ridges into q's first layer; smooth activations get slopes of about one unit per kink."""
-    direction, offset = ridges
-    weight, bias = q.split(theta)[0]
-    slope = 1.0 if method.activation in ("relu", "leaky_relu") else 0.5 * q.sizes[1] ** (1.0 / q.sizes[0])
-    weight.copy_(slope * direction)
-    if bias is not None:
-        bias.copy_(slope * offset)
 
 
 def embed(fit: GridFit, theta: Tensor) -> None:

@@ -65,16 +65,23 @@ class SharedFits:
         return params
 
     def at_rows(self) -> Index:
-        """Return which instance stands at each row's knot of I, or raise `StudyError` where one stands at none."""
-        where = self.hats.argmax(axis=0)
-        if np.abs(self.hats[where] - np.eye(self.num_rows)).max() > 1e-9:
-            assert isinstance(self.method.encoder, HatEncoder)
-            raise StudyError(
-                f"TrainingGrid(instances={self.fit.where.instances}) does not contain the {self.method.encoder.knots} "
-                "knots of Hypernetwork.encoder, where the table's rows are fitted in the largest error. Allowed: "
-                "instances - 1 a multiple of encoder.knots - 1, such as equal numbers."
-            )
-        return np.asarray(where, dtype=np.int64)
+        """Return which instance stands at each row's knot of I."""
+        return instances_at_rows(self.fit)
+
+
+def instances_at_rows(fit: GridFit) -> Index:
+    """Return which instance stands at each row's knot of I, or raise `StudyError` where one stands at none."""
+    assert isinstance(fit.method, Hypernetwork)
+    hats = as_array(fit.features)
+    where = hats.argmax(axis=0)
+    if np.abs(hats[where] - np.eye(hats.shape[1])).max() > 1e-9:
+        assert isinstance(fit.method.encoder, HatEncoder)
+        raise StudyError(
+            f"TrainingGrid(instances={fit.where.instances}) does not contain the {fit.method.encoder.knots} "
+            "knots of Hypernetwork.encoder, where the table's rows are fitted in the largest error. Allowed: "
+            "instances - 1 a multiple of encoder.knots - 1, such as equal numbers."
+        )
+    return np.asarray(where, dtype=np.int64)
 
 
 class SharedRun(IteratedRun):

@@ -25,6 +25,13 @@ def is_table(method: Method) -> bool:
     return isinstance(method, Hypernetwork) and method.encoder is not None and not method.widths
 
 
+def is_ridge_table(method: Method) -> bool:
+    """Whether the method is a hypernetwork that is a table of shallow networks, able to share a layer between all I."""
+    if not is_table(method) or len(method.primary_widths) != 1:
+        return False
+    return isinstance(method, Hypernetwork) and method.encoder is not None and method.encoder.sums_to_one
+
+
 def is_spline(method: Method, dims: Dims) -> bool:
     """Whether g is a shallow ReLU network of one input that can be any spline with `num_knots` knots."""
     if not isinstance(method, PerInstance | Hypernetwork) or dims.x_dim != 1 or len(method.primary_widths) != 1:

@@ -14,6 +14,7 @@ from hyperscale.methods.method import Dims, Method
 from hyperscale.training import costs, splines
 from hyperscale.training.dense_runs import DenseVarPro
 from hyperscale.training.grid_fit import GridFit, TrainingGrid
+from hyperscale.training.shared_ridges import RidgeVarPro
 from hyperscale.training.shared_splines import SharedVarPro
 from hyperscale.training.spline_fits import SplineRun
 from hyperscale.training.spline_meshes import Mesh, Parts, half_squares
@@ -32,7 +33,8 @@ class VarPro(Stage):
     With the last layer at its optimum c(theta), the residual is a function of theta alone, and its Jacobian is, up to
     a term that vanishes with the residual, the projection of (d Phi / d theta) c off the columns of Phi. Every problem
     has a damping of its own; a step counts where it lowers the sum of squares. Shallow ReLU networks of one input are
-    worked on as free-knot splines (`splines`), a hypernetwork's table with one first layer for all I.
+    worked on as free-knot splines (`splines`), a hypernetwork's table with one first layer for all I, of several inputs
+    by one dense system (`shared_ridges`).
     """
 
     iterations: int = 60
@@ -43,10 +45,11 @@ class VarPro(Stage):
 
     def start(self, fit: GridFit) -> StageRun:
         """Start from the kinks and first layers that the parameters have."""
-        if isinstance(fit.method, Hypernetwork):
-            return SharedVarPro(fit, self.iterations)
+        shared = isinstance(fit.method, Hypernetwork)
         if is_spline(fit.method, fit.dims):
-            return VarProSplines(fit, self.iterations)
+            return SharedVarPro(fit, self.iterations) if shared else VarProSplines(fit, self.iterations)
+        if shared:
+            return RidgeVarPro(fit, self.iterations)
         return DenseVarPro(fit, self.iterations)
 
     @property
