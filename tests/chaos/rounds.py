@@ -104,9 +104,14 @@ class Round:
         ground = self.ground
         if ground.died():
             self._again(stuck=False)
-        elif not ground.finished and time.time() - max(ground.ledger.last_at, self._driver_since) > _STUCK_S:
+        elif not ground.finished and time.time() - self._last_sign() > _STUCK_S:
             ground.kill_driver()
             self._again(stuck=True)
+
+    def _last_sign(self) -> float:
+        """Return when there last was work, a new driver or a fault: since then nothing has happened."""
+        faults = [fault.ended_at for fault in self.struck[-1:]]
+        return max(self.ground.ledger.last_at, self._driver_since, *faults)
 
     def _again(self, *, stuck: bool) -> None:
         ground = self.ground
