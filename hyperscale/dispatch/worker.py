@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import io
 import os
 import platform
 import time
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 
 import hyperscale
-from hyperscale.dispatch.checkpoints import checkpoint_path, discard, note_members
+from hyperscale.dispatch.checkpoints import checkpoint_path, discard, note_members, seal, unseal
 from hyperscale.packing import Pack
 from hyperscale.settings.setting import Outcome, PackRun
 from hyperscale.trial import Trial, TrialResult, TrialStatus
@@ -125,7 +126,8 @@ class PackWorker:
         path = self._checkpoint(pack)
         if path is not None and path.exists():
             try:
-                state = torch.load(path, map_location=self.device, weights_only=True)
+                data = io.BytesIO(unseal(path.read_bytes()))
+                state = torch.load(data, map_location=self.device, weights_only=True)
                 run.restore(state["run"])
                 self._elapsed_s = float(state["elapsed_s"])
             except Exception:  # noqa: BLE001  (a damaged checkpoint costs time, never a result)
@@ -145,13 +147,20 @@ class PackWorker:
         with contextlib.suppress(OSError, RuntimeError):
             path.parent.mkdir(parents=True, exist_ok=True)
             draft = path.with_suffix(f".{os.getpid()}.tmp")
-            torch.save({"run": self._run.state(), "elapsed_s": self._elapsed_s}, draft)
+            data = io.BytesIO()
+            torch.save({"run": self._run.state(), "elapsed_s": self._elapsed_s}, data)
+            draft.write_bytes(seal(data.getvalue()))
             draft.replace(path)
             note_members(path.parent, self._waiting[0])
 
     def _finish(self, pack: Pack, outcomes: list[Outcome]) -> list[TrialResult]:
         share = self._elapsed_s / len(pack.trials)
         results = [self._result(t, o, share, pack) for t, o in zip(pack.trials, outcomes, strict=True)]
+        try:
+            for result in results:
+                result.check()
+        except (TypeError, ValueError) as error:  # the journal could not hold it
+            return self._fail(pack, error)
         self._drop(pack)
         return results
 

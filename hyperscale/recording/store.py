@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hyperscale.errors import StoreError
+from hyperscale.errors import LARGEST_COUNT, StoreError
 from hyperscale.recording.journal import Journal
+from hyperscale.recording.notes import read_note
+from hyperscale.trial import is_finite
 
 HEARTBEAT_LIMIT_S = 30.0
 
@@ -84,11 +86,19 @@ class Store:
         """Return the launches of a study whose heartbeat is recent."""
         found = []
         for path in sorted((self.folder / "launches").glob("*.json")):
-            try:
-                data = json.loads(path.read_text())
-                alive = time.time() - float(data["heartbeat"]) < HEARTBEAT_LIMIT_S and not data.get("ended")
-            except (OSError, ValueError, KeyError, TypeError):
-                continue
-            if alive and data.get("study") == study_name:
-                found.append(data)
+            data = read_note(path)
+            if _is_launch(data) and data.get("study") == study_name:
+                alive = time.time() - data["heartbeat"] < HEARTBEAT_LIMIT_S and not data.get("ended")
+                found += [data] if alive else []
         return found
+
+
+def _is_launch(data: Any) -> bool:
+    """Whether a note is a launch's sign of life, with numbers that can be counted with."""
+    if not isinstance(data, dict) or not is_finite(data.get("heartbeat")):
+        return False
+    counts = [data.get(name, 0) for name in ("trials", "ended_trials", "running")]
+    left = data.get("remaining_s")
+    return (left is None or (is_finite(left) and left >= 0)) and all(
+        isinstance(count, int) and 0 <= count <= LARGEST_COUNT for count in counts
+    )
