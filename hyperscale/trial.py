@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -83,9 +84,43 @@ class TrialResult:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TrialResult:
-        """Rebuild a result from `to_json`'s data; unknown keys are ignored, so old readers read new lines."""
+        """Rebuild a result from `to_json`'s data; unknown keys are ignored, so old readers read new lines.
+
+        Raises ValueError, KeyError or TypeError where the data are of another kind.
+        """
         known = {name: data[name] for name in cls.__slots__ if name in data}
-        return cls(**{**known, "status": TrialStatus(known["status"])})
+        result = cls(**{**known, "status": TrialStatus(known["status"])})
+        result.check()
+        return result
+
+    def check(self) -> None:
+        """Raise TypeError or ValueError where a field is of a wrong type, or a metric no finite number."""
+        for name in ("digest", "setting_digest", "reason"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"its {name} is no text")
+        if not isinstance(self.seed, int) or isinstance(self.seed, bool):
+            raise TypeError("its seed is no whole number")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError("its seed is out of range")
+        for name in ("metrics", "curves", "provenance"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise TypeError(f"its {name} are no mapping")
+        if not all(map(is_finite, self.metrics.values())):
+            raise ValueError("a metric is no finite number")
+        if not all(map(_is_curve, self.curves.values())):
+            raise ValueError("a curve is no pair of lists of finite numbers")
+
+
+def is_finite(value: object) -> bool:
+    """Whether a value of a journal is a number that a table can hold."""
+    return isinstance(value, int | float) and abs(value) <= sys.float_info.max
+
+
+def _is_curve(curve: object) -> bool:
+    """Whether it is lists of finite numbers."""
+    return isinstance(curve, list | tuple) and all(
+        isinstance(part, list | tuple) and all(map(is_finite, part)) for part in curve
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

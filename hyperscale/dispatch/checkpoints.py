@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from hyperscale.packing import Pack
+from hyperscale.recording.notes import read_note
 from hyperscale.trial import Trial
+
+_SEAL_BYTES = 32
 
 
 def checkpoint_path(folder: Path, pack: Pack) -> Path:
     """Return where a pack's tensors lie."""
     return folder / f"{pack.digest}.pt"
+
+
+def seal(data: bytes) -> bytes:
+    """Return a checkpoint's bytes behind their SHA-256, for torch reads tensors whose bits have changed."""
+    return hashlib.sha256(data).digest() + data
+
+
+def unseal(sealed: bytes) -> bytes:
+    """Return what was sealed; ValueError where a bit of it has changed."""
+    digest, data = sealed[:_SEAL_BYTES], sealed[_SEAL_BYTES:]
+    if hashlib.sha256(data).digest() != digest:
+        raise ValueError("a damaged checkpoint")
+    return data
 
 
 def note_members(folder: Path, pack: Pack) -> None:
@@ -51,8 +68,6 @@ def interrupted_packs(folder: Path, waiting: Sequence[Trial]) -> list[Pack]:
 
 
 def _read(path: Path) -> list[str]:
-    try:
-        data = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return []
-    return [str(digest) for digest in data] if isinstance(data, list) else []
+    data = read_note(path)
+    members = data if isinstance(data, list) and all(isinstance(digest, str) for digest in data) else []
+    return members if len(set(members)) == len(members) else []

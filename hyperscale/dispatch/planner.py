@@ -15,6 +15,7 @@ from hyperscale.dispatch.probe import next_size, speed_from_json, speed_to_json
 from hyperscale.errors import ResourceError
 from hyperscale.identity import sha256
 from hyperscale.packing import MAX_MEMBERS, Pack, Speed, estimated_speed, make_packs, programs
+from hyperscale.recording.notes import read_note
 from hyperscale.trial import Trial
 
 _PROBED_PART = 0.04
@@ -142,10 +143,7 @@ class Planner:
 
     def _read(self) -> dict[str, Any]:
         """Return what was kept; a damaged file is as good as none."""
-        try:
-            data = json.loads(self.path.read_text())
-        except (OSError, ValueError):
-            return {}
+        data = read_note(self.path)
         return data if isinstance(data, dict) else {}
 
     def _write(self, kept: Mapping[str, Any]) -> None:

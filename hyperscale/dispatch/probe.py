@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import os
 import time
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ import torch
 from hyperscale.dispatch.worker import default_device, hardware_name, keep_freed_memory
 from hyperscale.packing import Speed
 from hyperscale.settings.setting import Cost, PackRun, Setting
+from hyperscale.trial import is_finite
 
 Member = tuple[Setting, int]
 
@@ -183,7 +183,7 @@ def speed_from_json(data: Any) -> Speed | None:
         speed = Speed(**{**data, **sequences})
         sizes, numbers = speed.members, (speed.evaluation_s, speed.member_bytes, speed.shared_bytes)
         rising = all(low < high for low, high in itertools.pairwise((0, *sizes)))
-        finite = all(math.isfinite(number) and number >= 0 for number in (*speed.step_seconds, *numbers))
+        finite = all(is_finite(number) and number >= 0 for number in (*sizes, *speed.step_seconds, *numbers))
     except (KeyError, TypeError):
         return None
     return speed if sizes and len(sizes) == len(speed.step_seconds) and rising and finite else None

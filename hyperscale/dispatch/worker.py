@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import io
 import os
 import platform
 import time
-import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 import hyperscale
-from hyperscale.dispatch.checkpoints import checkpoint_path, discard, note_members
+from hyperscale.dispatch.checkpoints import checkpoint_path, discard, note_members, seal, unseal
 from hyperscale.packing import Pack
 from hyperscale.recording.credentials import hidden
 from hyperscale.settings.setting import Outcome, PackRun
@@ -78,17 +78,6 @@ def keep_freed_memory() -> None:
         library = ctypes.CDLL(None)
         library.mallopt(_M_MMAP_THRESHOLD, 2**30)
         library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-def check_sums(path: Path) -> None:
-    """Raise where a checkpoint is not what was written: torch writes checksums, but does not look at them.
-
-    Without this a bit that was lost on disk would be a wrong number in the table.
-    """
-    with zipfile.ZipFile(path) as archive:
-        damaged = archive.testzip()
-    if damaged is not None:
-        raise ValueError(f"{path}: {damaged} is damaged.")
 
 
 class PackWorker:
@@ -158,8 +147,8 @@ class PackWorker:
         path = self._checkpoint(pack)
         if path is not None and path.exists():
             try:
-                check_sums(path)
-                state = torch.load(path, map_location=self.device, weights_only=True)
+                data = io.BytesIO(unseal(path.read_bytes()))
+                state = torch.load(data, map_location=self.device, weights_only=True)
                 run.restore(state["run"])
                 self._elapsed_s = float(state["elapsed_s"])
             except Exception:  # noqa: BLE001  (a damaged checkpoint costs time, never a result)
@@ -179,13 +168,20 @@ class PackWorker:
         with contextlib.suppress(OSError, RuntimeError):
             path.parent.mkdir(parents=True, exist_ok=True)
             draft = path.with_suffix(f".{os.getpid()}.tmp")
-            torch.save({"run": self._run.state(), "elapsed_s": self._elapsed_s}, draft)
+            data = io.BytesIO()
+            torch.save({"run": self._run.state(), "elapsed_s": self._elapsed_s}, data)
+            draft.write_bytes(seal(data.getvalue()))
             draft.replace(path)
             note_members(path.parent, self._waiting[0])
 
     def _finish(self, pack: Pack, outcomes: list[Outcome]) -> list[TrialResult]:
         share = self._elapsed_s / len(pack.trials)
         results = [self._result(t, o, share, pack) for t, o in zip(pack.trials, outcomes, strict=True)]
+        try:
+            for result in results:
+                result.check()
+        except (TypeError, ValueError) as error:  # the journal could not hold it
+            return self._fail(pack, error)
         self._drop(pack)
         return results
 

@@ -18,7 +18,7 @@ from typing import Any, overload
 
 from hyperscale.errors import StoreError
 from hyperscale.identity import canonical
-from hyperscale.recording.lines import Line, Reader, encode, scan
+from hyperscale.recording.lines import Line, Reader, encode, scan, sound_columns
 from hyperscale.trial import Trial, TrialRecord, TrialResult, TrialStatus
 
 _SEGMENT = re.compile(r"[A-Za-z0-9._-]+\.jsonl")
@@ -211,7 +211,7 @@ class Journal:
         if place is None:
             return None
         with Reader(ahead=False) as reader:
-            return TrialResult.from_json(self._entry(reader, place))
+            return self._result(reader, digest)
 
     def records(self, digests: Iterable[str]) -> list[TrialRecord]:
         """Return the recorded results of these trials with their settings' columns, in the order asked."""
@@ -223,21 +223,41 @@ class Journal:
 
     def read(self, digests: Sequence[str]) -> list[TrialRecord]:
         """Read the results of recorded trials, in the order of the file, and return them in the order asked."""
-
-        def in_order(digests: Iterable[str], places: Mapping[str, int]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-            for digest in sorted(digests, key=places.__getitem__):
-                yield digest, self._entry(reader, places[digest])
-
         with Reader() as reader:
-            results = {d: TrialResult.from_json(entry) for d, entry in in_order(set(digests), self._trials)}
+            results = {d: self._result(reader, d) for d in sorted(set(digests), key=self._trials.__getitem__)}
             described = {result.setting_digest for result in results.values()} & self._settings.keys()
-            columns = {digest: entry["columns"] for digest, entry in in_order(described, self._settings)}
+            columns = {d: self._columns(reader, d) for d in sorted(described, key=self._settings.__getitem__)}
         found = [results[digest] for digest in digests]
         return [TrialRecord(result=result, columns=columns.get(result.setting_digest, {})) for result in found]
+
+    def _result(self, reader: Reader, digest: str) -> TrialResult:
+        place = self._trials[digest]
+        try:
+            result = TrialResult.from_json(self._entry(reader, place))
+            if result.digest != digest:
+                raise ValueError("it is of two trials")
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._unsound(place, error) from None
+        return result
+
+    def _columns(self, reader: Reader, digest: str) -> Mapping[str, Any]:
+        place = self._settings[digest]
+        try:
+            return sound_columns(self._entry(reader, place))
+        except (ValueError, TypeError) as error:
+            raise self._unsound(place, error) from None
 
     def _entry(self, reader: Reader, place: int) -> Mapping[str, Any]:
         segment, offset = _segment_and_offset(place)
         return reader.line(self._segments[segment], offset)
+
+    def _unsound(self, place: int, error: Exception) -> StoreError:
+        """Return what to say of a line whose checksum fits and that still is no entry of a journal."""
+        segment, offset = _segment_and_offset(place)
+        return StoreError(
+            f"Journal segment {self._segments[segment]} holds no sound entry at byte {offset}: {error}. Its checksum "
+            "fits, so it was written like that, and not by this version. Remove the line; what it was of runs again."
+        )
 
 
 def _size(path: Path) -> int:

@@ -2,7 +2,8 @@
 
 A line is a JSON object whose last entry, ``"crc32"``, is the CRC-32 of all that stands before it, as eight hex
 digits. Where it fits, the line is as it was written and need not be parsed to be trusted: the digest and the status
-stand at its beginning. A line without one (an older version's, another program's) is trusted if it parses.
+stand at its beginning. A line without one (an older version's, another program's) is trusted if it parses and holds
+nothing else: an unknown entry may be a checksum that was damaged.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperscale.errors import StoreError
-from hyperscale.trial import TrialResult, TrialStatus
+from hyperscale.trial import TrialResult, TrialStatus, is_finite
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _SUM = b',"crc32":"'
@@ -26,6 +27,10 @@ _TRIAL = re.compile(
 )
 _SETTING = re.compile(rb'\{"record":"setting","digest":"([0-9a-f]{64})","columns":\{')
 _STATUS = {status.encode(): status for status in TrialStatus}
+_ENTRIES = {
+    "setting": {"record", "digest", "columns", "setting"},
+    "trial": {"record", *(name for name in TrialResult.__slots__)},
+}
 _BUFFER_BYTES, _SHORT_BUFFER_BYTES = 2**18, 2**12
 
 
@@ -67,7 +72,7 @@ def scan(path: Path, start: int = 0) -> Iterator[tuple[Line | None, int | None]]
 
 
 def _recognise(line: bytes, offset: int) -> Line | None:
-    intact = _intact(line)
+    intact = _intact(line if line.endswith(b"}\n") else line.rstrip(b" \t\r\n") + b"\n")
     if intact:
         trial = _TRIAL.match(line)
         if trial and trial[2] in _STATUS:
@@ -89,17 +94,37 @@ def _intact(line: bytes) -> bool | None:
 def _parse(line: bytes, offset: int) -> Line | None:
     """Recognise a line of any layout by parsing all of it."""
     try:
-        data = json.loads(line)
+        data = _load(line)
+        if not data.keys() <= _ENTRIES[data["record"]]:
+            return None
         if data["record"] == "setting":
-            dict(data["columns"])
+            sound_columns(data)
             found = Line(offset=offset, digest=data["digest"], status=None)
         else:
             result = TrialResult.from_json(data)
             found = Line(offset=offset, digest=result.digest, status=result.status)
-        hash(found.digest)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return found
+
+
+def _load(line: bytes) -> dict[str, Any]:
+    """Return a line's entry; ValueError, TypeError or RecursionError where it is none, or half a character is in it."""
+    entry = dict(json.loads(line))
+    if b"\\ud" in line.lower():
+        json.dumps(entry, ensure_ascii=False).encode()
+    return entry
+
+
+def sound_columns(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the columns of a setting's entry; ValueError or TypeError where they are none."""
+    columns = entry.get("columns")
+    if not isinstance(entry.get("digest"), str) or not isinstance(columns, dict):
+        raise TypeError("it describes no setting")
+    for name, value in columns.items():
+        if not isinstance(value, str) and not is_finite(value) and value is not None:
+            raise ValueError(f"the column {name[:80]!r} is no text and no number")
+    return columns
 
 
 class Reader:
@@ -132,6 +157,6 @@ class Reader:
                 self.close()
                 self._file, self._path = path.open("rb", self._buffer_bytes), path
             self._file.seek(offset)
-            return dict(json.loads(self._file.readline()))
-        except (OSError, ValueError, TypeError) as error:
+            return _load(self._file.readline())
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise StoreError(f"Journal segment {path} cannot be read back at byte {offset}: {error}.") from error

@@ -47,7 +47,7 @@ def ended_ms(result: TrialResult) -> int:
     ended = result.provenance.get("ended_at")
     try:
         seconds = datetime.fromisoformat(ended).timestamp() if isinstance(ended, str) else float(ended)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 0
     return round(seconds * 1000) if math.isfinite(seconds) and seconds > 0 else 0
 

@@ -7,17 +7,19 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hyperscale.errors import StoreError
+from hyperscale.errors import LARGEST_COUNT, StoreError
 from hyperscale.recording.confinement import check_no_way_out, inside
 from hyperscale.recording.heart import Heart
 from hyperscale.recording.journal import Journal
 from hyperscale.recording.leases import LEASE_S, Leases, Register
+from hyperscale.recording.notes import read_note
 from hyperscale.recording.shelves import LocalShelf, Shelf
+from hyperscale.trial import is_finite
 
 HEARTBEAT_LIMIT_S = 30.0
 
@@ -98,11 +100,28 @@ class Store:
         """Return the launches of a study whose heartbeat is recent."""
         found = []
         for path in sorted((self.folder / "launches").glob("*.json")):
-            try:
-                data = json.loads(path.read_text())
-                alive = time.time() - float(data["heartbeat"]) < HEARTBEAT_LIMIT_S and not data.get("ended")
-            except (OSError, ValueError, KeyError, TypeError):
-                continue
-            if alive and data.get("study") == study_name:
-                found.append({**data, "launch": path.stem})
+            data = read_note(path)
+            if _is_launch(data) and data.get("study") == study_name:
+                alive = time.time() - data["heartbeat"] < HEARTBEAT_LIMIT_S and not data.get("ended")
+                found += [{**data, "launch": path.stem}] if alive else []
         return found
+
+
+def _is_launch(data: Any) -> bool:
+    """Whether a note is a launch's sign of life, with numbers that can be counted with."""
+    if not isinstance(data, dict) or not is_finite(data.get("heartbeat")):
+        return False
+    counts = [data.get(name, 0) for name in ("trials", "ended_trials", "running", "packs", "running_packs", "retries")]
+    times = [data.get(name) for name in ("remaining_s", "elapsed_s", "trials_per_minute")]
+    nodes = data.get("nodes", {})
+    return (
+        all(isinstance(count, int) and 0 <= count <= LARGEST_COUNT for count in counts)
+        and all(time is None or (is_finite(time) and time >= 0) for time in times)
+        and isinstance(nodes, dict)
+        and all(isinstance(node, dict) and _is_share(node) for node in nodes.values())
+    )
+
+
+def _is_share(node: Mapping[str, Any]) -> bool:
+    """Whether a node's readings are fractions, where there are any."""
+    return all(node.get(name) is None or is_finite(node[name]) for name in ("gpu_use", "gpu_memory"))

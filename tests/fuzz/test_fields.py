@@ -80,9 +80,9 @@ def names_of(root: Any, path: Path) -> set[str]:
     return names | {type(at(root, path[:length])).__name__ for length in range(len(path) + 1)}
 
 
-def check_names(text: str, root: Any, path: Path) -> None:
+def check_names(text: str, root: Any, path: Path, value: Any) -> None:
     """Check that an error says which field or object it is about."""
-    words = names_of(root, path)
+    words = names_of(root, path) | {type(value).__name__}
     assert any(word in text for word in words), f"{text} names none of {sorted(words)}"
 
 
@@ -127,7 +127,7 @@ def build(root: Any, path: Path, value: Any) -> Ending:
         check_study(study)
     except HyperscaleError as problem:
         check_message(str(problem))
-        check_names(str(problem), root, path)
+        check_names(str(problem), root, path, value)
         return Ending.CLEAR_ERROR
     return Ending.RIGHT_ANSWER
 
