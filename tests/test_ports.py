@@ -6,6 +6,7 @@ import base64
 import contextlib
 import http.client
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -74,6 +75,8 @@ def test_a_default_run_listens_on_loopback_only(write_study: Callable[..., Path]
     assert len(token) == 64
     assert not [line for line in words if token in line]
     assert not list((tmp_path / "home").rglob("*token*"))
+    (session,) = {match.group(1) for line in words if (match := re.search(r"--log_dir=(\S+)/logs\b", line))}
+    assert not [path for path in Path(session).rglob("*") if path.is_file() and token.encode() in path.read_bytes()]
 
 
 def free_port() -> int:
@@ -110,8 +113,7 @@ def serving(*words: object, folder: Path, **more: str) -> Iterator[tuple[subproc
         yield process, port
     finally:
         process.send_signal(signal.SIGINT)
-        output = process.communicate(timeout=60)[0]
-        print(output)
+        sys.stdout.write(process.communicate(timeout=60)[0])
 
 
 SEARCH = "/api/2.0/mlflow/experiments/search?max_results=1"
@@ -200,7 +202,7 @@ def test_a_password_may_come_from_a_private_file(tmp_path: Path, monkeypatch: py
     path.chmod(0o640)
     monkeypatch.setenv("MLFLOW_AUTH_CONFIG_PATH", str(path))
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    with pytest.raises(StoreError, match="mode 640.*chmod 600"):
+    with pytest.raises(StoreError, match=r"mode 640.*chmod 600"):
         serve_ui(uri, tmp_path / "artifacts", host="0.0.0.0")
     path.chmod(0o600)
     server = serve_ui(uri, tmp_path / "artifacts", host="0.0.0.0")

@@ -70,9 +70,11 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[int]:
 
 @pytest.mark.parametrize(
     ("host", "wanted"),
-    [("127.0.0.1", True), ("127.9.9.9", True), ("[::1]", True), ("localhost", True)]
-    + [("0.0.0.0", False), ("192.0.2.7", False), ("::", False), ("no-such-host.invalid", False), ("", False)],
-)
+    [
+        ("127.0.0.1", True), ("127.9.9.9", True), ("[::1]", True), ("localhost", True), ("0.0.0.0", False), ("", False),
+        ("192.0.2.7", False), ("::", False), ("no-such-host.invalid", False),
+    ],
+)  # fmt: skip
 def test_loopback_is_what_this_machine_alone_reaches(host: str, wanted: bool) -> None:
     """By number or by name; what cannot be looked up is not."""
     assert is_loopback(host) is wanted
@@ -82,7 +84,7 @@ def test_loopback_is_what_this_machine_alone_reaches(host: str, wanted: bool) ->
 def test_a_cluster_elsewhere_wants_a_token_here(address: str) -> None:
     """Without one it is not even asked; the message says how to make one."""
     with pytest.raises(
-        ResourceError, match="no token for it here.*ray get-auth-token.*RAY_AUTH_MODE=token.*SSH"
+        ResourceError, match=r"no token for it here.*ray get-auth-token.*RAY_AUTH_MODE=token.*SSH"
     ) as told:
         check_authenticated(address)
     assert address in str(told.value)
@@ -144,7 +146,6 @@ class Dashboard(http.server.BaseHTTPRequestHandler):
     """Answers as Ray's dashboard does: 401 without the token, or sends elsewhere."""
 
     protected, elsewhere = True, ""
-    asked: list[str]
 
     def do_GET(self) -> None:
         """Answer a request."""
@@ -157,7 +158,7 @@ class Dashboard(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b'{"ray_version": "2.60.0"}')
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *_: object) -> None:
         """Say nothing."""
 
 
@@ -166,7 +167,7 @@ def dashboard() -> Iterator[tuple[type[Dashboard], str]]:
     """Return a handler to be set up, and its address."""
 
     class Own(Dashboard):
-        asked: list[str] = []
+        """One that this test alone sets up."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Own) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -212,10 +213,12 @@ def test_a_token_file_is_private(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 @pytest.mark.parametrize("address", ["", ":", "no port", "ray://", "http://", "host:port", "host:99999999", "a\0b:1"])
 def test_no_address_is_a_traceback(address: str) -> None:
     """What is no address at all is left to the connection, or refused as one elsewhere."""
+    told = ""
     try:
         check_authenticated(address)
-    except HyperscaleError as told:
-        assert "\n" not in str(told)
+    except HyperscaleError as problem:
+        told = str(problem)
+    assert "\n" not in told
 
 
 @pytest.mark.ray

@@ -29,7 +29,7 @@ _MODE, _TOKEN, _TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_
 _CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 _INSIDE_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 _PROBE_S = 5.0
-_LONGEST_TEMP = 40  # below it Ray's sockets lie, whose paths may have 107 characters
+_LONGEST_TEMP = 36  # below it Ray's sockets lie, whose paths may have 107 characters
 _GCS_PROBE, _CLIENT_PROBE = "/ray.rpc.NodeInfoGcsService/CheckAlive", "/ray.rpc.RayletDriver/ClusterInfo"
 _HOW = (
     "Start the cluster with a token (`ray get-auth-token --generate` makes one; every node gets the same file, with "

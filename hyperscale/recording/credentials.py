@@ -12,8 +12,8 @@ from pathlib import Path
 from hyperscale.errors import StoreError
 from hyperscale.recording.secrecy import masked, without_secrets
 
-_SECRET_NAME = re.compile(r"PASSWORD|PASSWD|TOKEN|SECRET|CREDENTIAL|API_?KEY|ACCESS_KEY|PRIVATE_KEY", re.IGNORECASE)
-_NAMES_A_PLACE = re.compile(r"(_PATH|_FILE|_DIR|_URL|_URI|_TTL_SECONDS|_MODE)$", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"(?i)(^|_)(PASSWORD|PASSWD|TOKEN|SECRET|API_?KEY|ACCESS_KEY|PRIVATE_KEY|SECRET_KEY)(_|$)")
+_NAMES_A_PLACE = re.compile(r"(?i)_(PATH|FILE|DIR|URL|URI|MODE)$")
 _SHORTEST = 8  # a shorter value taken out wherever it occurs would leave no text to read
 _NAMED = re.compile(
     r"(?i)\b((?:aws_)?(?:secret|access|api)[_-]?(?:access[_-]?)?key|odbc_connect|client_secret|secret)=[^&\s'\"]+"
