@@ -189,8 +189,8 @@ def main() -> None:
         extra = max(0.0, recorded - bare)
         share = (
             f"Recording adds {extra:.1f} s to these {options.trials:,} trials, {1000 * extra / options.trials:.2f} ms "
-            f"a trial. Where the trials take longer it goes on beside them: of a study of one hour and as many trials "
-            f"that is {100 * extra / (3600 + extra):.1f} %."
+            f"a trial: of a study of as many trials that takes an hour, "
+            f"{100 * extra / (3600 + extra):.1f} %."
         )
         rows = scale_rows(postgres, folder, options.each)
     write(study, share, rows, time.perf_counter() - started, load)
