@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STORE ?= results
 
-.PHONY: help demo test lint test-slow test-gpu chaos clean \
-	bench bench-battery bench-cells bench-ray bench-driver bench-recording bench-packs bench-gpu bench-power \
+.PHONY: help demo test lint test-slow test-gpu chaos fuzz clean \
+	bench bench-battery bench-cells bench-ray bench-driver bench-recording bench-mlflow bench-packs bench-gpu bench-power \
 	bench-fits bench-approximation
 .DEFAULT_GOAL := help
 
@@ -62,6 +62,9 @@ bench-battery: $(VENV)/installed  ## Coverage of intervals and wrong verdicts on
 
 bench-recording: $(VENV)/installed  ## Recording in MLflow against Ray Tune's callback (about a minute).
 	$(BIN)/python -m tests.bench.recording
+
+bench-mlflow: $(VENV)/installed  ## 10,000 trials in PostgreSQL, 32 drivers at once; writes tests/bench/mlflow_scale.md (about 5 minutes).
+	$(BIN)/python -m tests.bench.mlflow_scale
 
 bench-power: $(VENV)/installed  ## Octaves of N that verdicts need, simulated; writes tests/bench/power.md (under a minute).
 	$(BIN)/python -m tests.bench.power

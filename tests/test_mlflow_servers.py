@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import signal
 import subprocess
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,10 +19,11 @@ from hyperscale.cli import main
 from hyperscale.errors import RecordingError
 from hyperscale.recording.mlflow_connection import connect
 from hyperscale.recording.mlflow_store import MlflowStore
+from hyperscale.recording.outcomes import Journalled
 from hyperscale.recording.recorder import Patience, Recorder
 from hyperscale.study import PER_SETTING, PER_TRIAL
 from tests.conftest import tiny_text
-from tests.ledgers import given
+from tests.ledgers import Ledger, given
 from tests.servers import MlflowServer, Postgres, free_port, mlflow_server, postgres_cluster, require_postgres
 from tests.sinks import make_launch, make_records
 from tests.test_mlflow_store import make_file
@@ -211,14 +211,34 @@ def test_a_study_without_its_server_is_caught_up_by_sync_and_no_password_is_writ
         assert secret.encode() not in written
 
 
-def _recorder(uri: str, count: int) -> tuple[Recorder, list[Any], list[str]]:
-    """Return a recorder that is quick to try again, its trials and what it says."""
-    launch = make_launch(count)
-    records, messages = make_records(launch), list[str]()
-    recorder = Recorder(
-        lambda: MlflowStore(uri), launch, journalled=given(records), warn=messages.append, patience=SWIFT
-    )
-    return recorder, records, messages
+def _num_shown(uri: str) -> int:
+    """Return how many runs the study has, 0 where there is no study yet."""
+    try:
+        return len(shown(uri))
+    except RecordingError:
+        return 0
+
+
+class _Study:
+    """A launch whose trials end when they are told to, and a recorder that is quick to try again."""
+
+    def __init__(self, uri: str, count: int) -> None:
+        launch = make_launch(count)
+        self.records, self.messages, self.ledger = make_records(launch), list[str](), Ledger([])
+        digests = [record.result.digest for record in self.records]
+        self.recorder = Recorder(
+            lambda: MlflowStore(uri),
+            launch,
+            journalled=Journalled(self.ledger, digests),
+            warn=self.messages.append,
+            patience=SWIFT,
+        )
+
+    def end(self, first: int, last: int) -> None:
+        """Journal some trials and hand them over, one by one."""
+        for record in self.records[first:last]:
+            self.ledger.held[record.result.digest] = record
+            self.recorder.put([record])
 
 
 def _until(condition: Callable[[], bool]) -> None:
@@ -229,37 +249,40 @@ def _until(condition: Callable[[], bool]) -> None:
 
 
 def test_a_database_that_restarts_under_the_server_costs_nothing(admin: MlflowServer, cluster: Postgres) -> None:
-    """Trials end before, while the database is away, and after; what was lost is replayed while the study goes on."""
-    recorder, records, messages = _recorder(admin.uri, 30)
-    recorder.put(records[:10])
-    _until(lambda: recorder.num_missing == 0)
+    """Trials end before, while it is away, and after; what could not be recorded is while the study goes on."""
+    study = _Study(admin.uri, 30)
+    study.end(0, 10)
+    _until(lambda: study.recorder.num_missing == 0)
     cluster.stop(signal.SIGQUIT)
-    recorder.put(records[10:20])
-    _until(lambda: bool(messages))
+    study.end(10, 20)
+    _until(lambda: bool(study.messages))
     cluster.start()
-    _until(lambda: recorder.num_missing == 0)
-    recorder.put(records[20:])
-    assert recorder.close() == 0
-    assert len(messages) == 1
-    assert MlflowStore(admin.uri).read_records("toy") == records
+    _until(lambda: study.recorder.num_missing == 0)
+    study.end(20, 30)
+    assert study.recorder.close() == 0
+    assert len(study.messages) == 1
+    assert "hyperscale sync" in study.messages[0]
+    assert MlflowStore(admin.uri).read_records("toy") == study.records
     assert Counter(run.info.status for run in shown(admin.uri)) == {"FINISHED": 30}
 
 
 @pytest.mark.slow
 def test_a_server_that_is_away_during_the_study(admin: MlflowServer) -> None:
     """Killed in the middle of writing, started again later: every trial once, and the launch has ended."""
-    recorder, records, messages = _recorder(admin.uri, 60)
-    recorder.put(records[:20])
-    time.sleep(0.3)
+    study = _Study(admin.uri, 60)
+    study.end(0, 40)
+    _until(lambda: _num_shown(admin.uri) >= 3)
     admin.stop(signal.SIGKILL)
-    recorder.put(records[20:40])
-    _until(lambda: bool(messages))
-    assert "cannot be reached" in messages[0]
-    threading.Timer(10.0, admin.start).start()
-    recorder.put(records[40:])
-    _until(lambda: recorder.num_missing == 0)
-    assert recorder.close() == 0
-    assert MlflowStore(admin.uri).read_records("toy") == records
+    assert study.recorder.num_missing > 0
+    _until(lambda: bool(study.messages))
+    assert "cannot be reached" in study.messages[0]
+    time.sleep(5)
+    admin.start()
+    study.end(40, 50)
+    _until(lambda: study.recorder.num_missing == 0)
+    study.end(50, 60)
+    assert study.recorder.close() == 0
+    assert MlflowStore(admin.uri).read_records("toy") == study.records
     assert len(shown(admin.uri)) == 60
     store = MlflowStore(admin.uri)
     assert [run.info.status for run in store._search(store._experiment("toy"), "tags.kind = 'launch'")] == ["FINISHED"]

@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 
 from hyperscale.recording.mlflow_store import MlflowStore
-from hyperscale.recording.outcomes import fingerprint
+from hyperscale.recording.outcomes import Journalled, fingerprint
 from hyperscale.recording.recorder import Patience, Recorder
 from hyperscale.study import PER_SETTING
 from hyperscale.trial import TrialRecord
-from tests.ledgers import given
+from tests.ledgers import Ledger, given
 from tests.sinks import QUICK, FakeStore, Fixture, make_launch, make_records
 
 
@@ -151,6 +151,43 @@ def test_a_failing_store_is_told_once_and_replayed_at_the_end() -> None:
     assert it.store.ended == ["interrupted"]
 
 
+def test_what_was_lost_is_replayed_while_the_study_goes_on() -> None:
+    """MLflow is away for a while: once it is back nothing is missing, long before the launch ends."""
+    it = Fixture(num_trials=30, patience=replace(QUICK, queue_size=64, catch_up_s=0.05))
+    away = threading.Event()
+    away.set()
+    it.store.failing = away.is_set
+    recorder = it.make()
+    it.ends(recorder, it.records[:20])
+    limit = time.monotonic() + 10
+    while not it.messages and time.monotonic() < limit:
+        time.sleep(0.01)
+    away.clear()
+    while recorder.num_missing and time.monotonic() < limit:
+        time.sleep(0.01)
+    assert recorder.num_missing == 0
+    assert set(it.store.shown) == {r.result.digest for r in it.records[:20]}
+    assert it.store.ended == []
+    it.ends(recorder, it.records[20:])
+    assert recorder.close() == 0
+    assert len(it.store.shown) == 30
+    assert it.store.ended == ["finished"]
+
+
+def test_trials_of_a_launch_that_runs_elsewhere_are_left_to_it() -> None:
+    """Two drivers on one journal: neither replays what the other is about to record."""
+    it = Fixture(backlog=4)
+    theirs = [
+        replace(record, result=replace(record.result, provenance={**record.result.provenance, "launch": "other"}))
+        for record in it.records[:2]
+    ]
+    ledger = Ledger([*theirs, *it.records[2:4]])
+    digests = [record.result.digest for record in it.records]
+    for elsewhere, wanted in (({"other"}, 2), (set[str](), 4)):
+        found = list(Journalled(ledger, digests, lambda known=elsewhere: known).outcomes())
+        assert len(found) == wanted
+
+
 def test_what_could_not_be_recorded_is_counted() -> None:
     """A store that never comes back: the count says how many trials a sync will have to write."""
     it = Fixture(num_trials=8, backlog=2)
@@ -264,7 +301,7 @@ sys.modules["mlflow"] = None
 from hyperscale.recording.mlflow_store import MlflowStore
 from hyperscale.recording.outcomes import Journalled, fingerprint
 from hyperscale.recording.recorder import Recorder
-from tests.ledgers import given
+from tests.ledgers import Ledger, given
 from tests.sinks import QUICK, make_launch, make_records
 launch = make_launch(3)
 records = make_records(launch)

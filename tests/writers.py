@@ -22,6 +22,7 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
+from hyperscale.recording.mlflow_schema import driver_named
 from hyperscale.recording.mlflow_store import MlflowStore
 from hyperscale.recording.outcomes import Journalled
 from hyperscale.recording.recorder import LaunchInfo, Patience, Recorder
@@ -38,7 +39,8 @@ class Plan:
     """What the drivers are to do.
 
     ``shared`` gives all of them one journal, in which all trials have ended, as several drivers on one store have;
-    ``known`` tells each of them that the others are running.
+    ``known`` tells each of them that the others are running. Every trial has a curve of ``num_points``. With
+    ``one_by_one`` they are no drivers of ours: each value is a call of MLflow's client, as Ray Tune's callback has it.
     """
 
     uri: str
@@ -48,6 +50,8 @@ class Plan:
     form: str = PER_TRIAL
     shared: bool = False
     known: bool = False
+    num_points: int = 4
+    one_by_one: bool = False
 
     @property
     def launch(self) -> LaunchInfo:
@@ -68,7 +72,8 @@ def records_of(plan: Plan) -> list[TrialRecord]:
     """Return every record of the study, with a curve and the launch it is of."""
     found = []
     for index, record in enumerate(make_records(plan.launch)):
-        curve = [[0, 1, 10, 100], [math.exp(-index / 100) / (step + 1) for step in range(4)]]
+        steps = list(range(plan.num_points))
+        curve = [steps, [math.exp(-index / 100) / (step + 1) for step in steps]]
         result = replace(
             record.result,
             curves={"train_loss": curve},
@@ -118,6 +123,28 @@ def _write(
     told.put(asdict(Told(messages=messages, missing=missing, seconds=time.perf_counter() - began)))
 
 
+def _write_one_by_one(
+    plan: Plan, index: int, study: StudyFile, records: Sequence[TrialRecord], start: Barrier, told: Queue[Any]
+) -> None:
+    """Log every value by a call of its own."""
+    from mlflow.tracking import MlflowClient
+
+    start.wait()
+    began = time.perf_counter()
+    client = MlflowClient(driver_named(plan.uri))
+    experiment = client.get_experiment_by_name("theirs").experiment_id
+    for record in records[index :: plan.num_drivers]:
+        run_id = client.create_run(experiment, tags={"digest": record.result.digest}).info.run_id
+        for name, value in record.columns.items():
+            client.log_param(run_id, name, value)
+        for step, value in zip(*record.result.curves["train_loss"], strict=True):
+            client.log_metric(run_id, "train_loss", value, step=int(step))
+        for name, value in record.result.metrics.items():
+            client.log_metric(run_id, name, value)
+        client.set_terminated(run_id)
+    told.put(asdict(Told(messages=[], missing=0, seconds=time.perf_counter() - began)))
+
+
 def main() -> None:
     """Do what the plan says."""
     plan = Plan(**json.load(sys.stdin))
@@ -132,7 +159,9 @@ def main() -> None:
     start, told = context.Barrier(plan.num_drivers), context.Queue()
     study, records = plan.launch.study_file, records_of(plan)
     drivers = [
-        context.Process(target=_write, args=(plan, index, study, records, start, told))
+        context.Process(
+            target=_write_one_by_one if plan.one_by_one else _write, args=(plan, index, study, records, start, told)
+        )
         for index in range(plan.num_drivers)
     ]
     for driver in drivers:

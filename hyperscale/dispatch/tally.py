@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hyperscale.claims import is_error
 from hyperscale.dispatch.checkpoints import discard
+from hyperscale.recording.credentials import hidden
 from hyperscale.trial import Trial, TrialRecord, TrialResult
 
 if TYPE_CHECKING:
@@ -283,4 +284,5 @@ class Tally:
 def _stamp(trial: Trial, result: TrialResult, launch: Launch) -> TrialResult:
     """Add to a trial's result which launch it is of; its digest becomes the trial's own string, kept but once."""
     provenance = {**result.provenance, "launch": launch.id, "executor": launch.executor.name}
-    return replace(result, digest=trial.digest, provenance=provenance)
+    reason = hidden(result.reason) if result.reason else ""
+    return replace(result, digest=trial.digest, reason=reason, provenance=provenance)

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 _SECRET_VARIABLES = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "PGPASSWORD")
 _USER_INFO = re.compile(r"(?P<start>[A-Za-z][\w+.-]*://[^\s:/@'\"]*):(?P<secret>[^\s'\"]*)@")
-_PORT = re.compile(r"\d{1,5}(/|\?|$)")
+_PORT = re.compile(r"\d{1,5}[/?]")
 _NAMED = re.compile(r"(?i)\b(password|passwd|pwd|sslpassword|access_token|token)=[^&\s;'\"]+")
 _SHORTEST = 4  # a shorter password taken out wherever it occurs would leave no text to read
 
