@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from hyperscale.dispatch.following import JobRequest, JobState, LostConnectionError
+from hyperscale.dispatch.ray_session import check_authenticated
 from hyperscale.dispatch.ray_tune import prepare_environment
 from hyperscale.errors import ResourceError
 
@@ -35,6 +36,7 @@ class RayJobs:
         self.address = check_address(address)
         self.shown = shown_address(self.address)
         prepare_environment()
+        check_authenticated(self.address)
         with self._translated(), _no_overrides():
             self._client = _client(self.address)
 
