@@ -21,6 +21,7 @@ MOST_RESTARTS = 5
 RETURN_S = 600.0
 _RESTARTS = "HYPERSCALE_HEAD_LOSSES"
 _PATIENCE_S, _PAUSE_S, _CONNECT_S = 10.0, 1.0, 5.0
+_ALIVE = 0  # of Ray's GcsNodeInfo
 
 
 def answers(address: str) -> OSError | None:
@@ -33,19 +34,29 @@ def answers(address: str) -> OSError | None:
     return None
 
 
-def cluster_at(address: str) -> str:
-    """Return the identity of the cluster whose head is at ``address``: another one where a head was started anew."""
-    from ray import _raylet
+def cluster_seen_by(node_id: str) -> Callable[[str], str]:
+    """Return what tells, by a head's address, of which cluster it is and whether it knows node ``node_id`` as alive.
 
-    client: Any = _raylet
-    return str(client.GcsClient(address=address).cluster_id.hex())
+    A head that was started anew is of another cluster; one that keeps its tables is of the same, but a driver whose
+    own node went with the head hears nothing any more.
+    """
+
+    def identify(address: str) -> str:
+        from ray import _raylet
+
+        module: Any = _raylet
+        client = module.GcsClient(address=address)
+        nodes = client.get_all_node_info(timeout=_CONNECT_S)
+        alive = any(key.hex() == node_id and node.state == _ALIVE for key, node in nodes.items())
+        return f"{client.cluster_id.hex()}, {'with' if alive else 'without'} {node_id}"
+
+    return identify
 
 
 class HeadWatch:
     """Calls ``on_lost`` once, from a thread of its own, when the head at ``address`` is gone.
 
-    It is when it has not answered for ``patience_s``, or when another one answers in its place, which knows nothing of
-    the workers: ``identify`` tells whose address it is.
+    It is when it has not answered for ``patience_s``, or when what ``identify`` says of its address has changed.
     """
 
     def __init__(
@@ -53,7 +64,7 @@ class HeadWatch:
         address: str,
         on_lost: Callable[[str], None],
         *,
-        identify: Callable[[str], str] = cluster_at,
+        identify: Callable[[str], str],
         patience_s: float = _PATIENCE_S,
     ) -> None:
         self.address, self._on_lost, self._patience_s = address, on_lost, patience_s

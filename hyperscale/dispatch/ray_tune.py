@@ -17,7 +17,7 @@ from hyperscale.dispatch.executor import Events, Executor
 from hyperscale.dispatch.pack_queue import PackQueue, Patience
 from hyperscale.dispatch.parcels import Reports
 from hyperscale.dispatch.probe import device_key_here, device_memory, measure_here
-from hyperscale.dispatch.ray_head import HeadWatch, answers, await_return, num_restarts
+from hyperscale.dispatch.ray_head import HeadWatch, answers, await_return, cluster_seen_by, num_restarts
 from hyperscale.dispatch.ray_session import check_authenticated, end_own_session, start_own_session
 from hyperscale.dispatch.worker import CHECKPOINT_INTERVAL_S, default_device
 from hyperscale.errors import HyperscaleError, ResourceError
@@ -173,7 +173,7 @@ class RayTune(Executor):
         try:
             resources = self._resources(ray.nodes())
             slots = ray.cluster_resources().get("CPU", 1.0) / self.cpus_per_pack
-            with _looking_ahead(slots, len(packs)), self._watching(ray.get_runtime_context().gcs_address):
+            with _looking_ahead(slots, len(packs)), self._watching(ray.get_runtime_context()):
                 if not reports.finished:
                     ray_packs.fit(reports, cluster, resources.bundle(), self.checkpoint_interval_s, scratch)
         finally:
@@ -184,9 +184,12 @@ class RayTune(Executor):
         if reports.problem is not None:
             raise reports.problem
 
-    def _watching(self, address: str) -> contextlib.AbstractContextManager[object]:
+    def _watching(self, context: Any) -> contextlib.AbstractContextManager[object]:
         """Watch the head, where somebody wants to know that it is gone."""
-        return contextlib.nullcontext() if self.on_head_lost is None else HeadWatch(address, self.on_head_lost)
+        if self.on_head_lost is None or str(self.address).startswith("ray://"):  # Ray Client tells of it by itself
+            return contextlib.nullcontext()
+        identify = cluster_seen_by(context.get_node_id())
+        return HeadWatch(context.gcs_address, self.on_head_lost, identify=identify)
 
     def _connect(self) -> None:
         import ray
