@@ -82,7 +82,7 @@ def _kill_driver(ground: Ground, chance: random.Random) -> str:
 def _kill_head(ground: Ground, chance: random.Random) -> str:
     """Kill -9 the head with its GCS, at which the driver is joined, and start it again."""
     ground.cluster.kill_head()
-    time.sleep(chance.uniform(0.0, 3.0))
+    time.sleep(chance.choice((0.0, 2.0, 20.0)))  # back at once, soon, or after the driver has noticed
     ground.cluster.restart_head()
     for name, node in list(ground.cluster.nodes.items()):
         if not node.alive:
