@@ -110,11 +110,20 @@ def _typed(values: list[Any]) -> pd.Series[Any]:
         fits = all(-(2**63) <= v < 2**63 for v in present)
         if fits:
             return pd.Series(values, dtype="int64" if len(present) == len(values) else "Int64")
-    if present and all(isinstance(v, int | float) and not isinstance(v, bool) for v in present):
+    if present and all(isinstance(v, int | float) and not isinstance(v, bool) and _fits(v) for v in present):
         return pd.Series([None if v is None else float(v) for v in values], dtype="float64")
     if present and all(isinstance(v, bool) for v in present):
         return pd.Series(values, dtype="boolean")
     return pd.Series([None if v is None else str(v) for v in values], dtype="str")
+
+
+def _fits(value: float) -> bool:
+    """Whether a number can be a float; an integer of 400 digits cannot."""
+    try:
+        float(value)
+    except OverflowError:
+        return False
+    return True
 
 
 def write_table(table: pd.DataFrame, path: str | Path) -> Path:

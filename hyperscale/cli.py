@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from hyperscale.errors import HyperscaleError, StoreError
+from hyperscale.errors import HyperscaleError, StoreError, brief
 from hyperscale.options import ManyPlaces, MemorySize, fit_options
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -31,6 +31,12 @@ def _verb(function: Callable[..., int | None]) -> Callable[..., None]:
             code = function(*args, **options)
         except HyperscaleError as problem:
             click.echo(f"Error: {problem}", err=True)
+            sys.exit(EXIT_USAGE)
+        except BrokenPipeError:
+            raise
+        except OSError as problem:
+            place = "" if problem.filename is None else f" ({brief(str(problem.filename))})"
+            click.echo(f"Error: {problem.strerror or problem}{place}.", err=True)
             sys.exit(EXIT_USAGE)
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
