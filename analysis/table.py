@@ -134,9 +134,10 @@ def write_table(table: pd.DataFrame, path: str | Path) -> Path:
     """
     path = Path(path)
     if path.suffix.lower() not in _ENDINGS:
+        stem = path.stem or "table"
         raise AnalysisError(
             f"Cannot write the table to {str(path)!r}: its ending is {path.suffix!r}; allowed: "
-            f"{', '.join(_ENDINGS)}. Give for example {path.with_suffix('.csv').name!r}."
+            f"{', '.join(_ENDINGS)}. Give for example '{stem}.csv'."
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

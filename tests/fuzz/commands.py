@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,10 +51,14 @@ def check(shown: Result, *, codes: Sequence[int] = (0, 1, 2), as_json: bool = Fa
     if shown.exception is not None and not isinstance(shown.exception, SystemExit):
         raise shown.exception
     assert shown.exit_code in codes, (shown.exit_code, shown.output[-500:])
+    if shown.exit_code == 130:
+        assert shown.stderr == "Interrupted.\n"
+        return Ending.CLEAR_ERROR
     if shown.exit_code == 2:
         assert not shown.stdout, f"words on standard output: {shown.stdout[:200]}"
-        check_message(shown.stderr.replace("\n\nError", "\nError"), most=LONGEST_ERROR + given)
-        assert "Error" in shown.stderr
+        told = re.search(r"^Error: .*", shown.stderr, flags=re.MULTILINE | re.DOTALL)
+        assert told, shown.stderr[-500:]
+        check_message(told[0], most=LONGEST_ERROR + given)
         return Ending.CLEAR_ERROR
     assert "Traceback" not in shown.output
     shown.output.encode()
