@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STORE ?= results
+SEED ?= 0
 
 .PHONY: help demo test lint test-slow test-gpu chaos fuzz clean \
 	bench bench-battery bench-cells bench-ray bench-driver bench-recording bench-mlflow bench-packs bench-gpu bench-power \
@@ -32,6 +33,9 @@ lint: $(VENV)/installed  ## ruff, mypy --strict, import floors.
 
 test-slow: $(VENV)/installed  ## The tests that take minutes.
 	$(BIN)/python -m pytest -m slow
+
+fuzz: $(VENV)/installed  ## More than ten thousand mutated inputs, counted by how they ended (about 15 minutes; SEED=n for others).
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 HYPERSCALE_FUZZ=20 $(BIN)/python -m pytest tests/fuzz --timeout 3000 --hypothesis-seed $(SEED)
 
 test-gpu: $(VENV)/installed  ## The tests that need a CUDA device.
 	$(BIN)/python -m pytest -m gpu

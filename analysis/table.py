@@ -110,11 +110,20 @@ def _typed(values: list[Any]) -> pd.Series[Any]:
         fits = all(-(2**63) <= v < 2**63 for v in present)
         if fits:
             return pd.Series(values, dtype="int64" if len(present) == len(values) else "Int64")
-    if present and all(isinstance(v, int | float) and not isinstance(v, bool) for v in present):
+    if present and all(isinstance(v, int | float) and not isinstance(v, bool) and _fits(v) for v in present):
         return pd.Series([None if v is None else float(v) for v in values], dtype="float64")
     if present and all(isinstance(v, bool) for v in present):
         return pd.Series(values, dtype="boolean")
     return pd.Series([None if v is None else str(v) for v in values], dtype="str")
+
+
+def _fits(value: float) -> bool:
+    """Whether a number can be a float; an integer of 400 digits cannot."""
+    try:
+        float(value)
+    except OverflowError:
+        return False
+    return True
 
 
 def write_table(table: pd.DataFrame, path: str | Path) -> Path:
@@ -125,9 +134,10 @@ def write_table(table: pd.DataFrame, path: str | Path) -> Path:
     """
     path = Path(path)
     if path.suffix.lower() not in _ENDINGS:
+        stem = path.stem or "table"
         raise AnalysisError(
             f"Cannot write the table to {str(path)!r}: its ending is {path.suffix!r}; allowed: "
-            f"{', '.join(_ENDINGS)}. Give for example {path.with_suffix('.csv').name!r}."
+            f"{', '.join(_ENDINGS)}. Give for example '{stem}.csv'."
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

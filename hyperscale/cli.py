@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from hyperscale.errors import HyperscaleError, StoreError
+from hyperscale.errors import HyperscaleError, StoreError, brief
 from hyperscale.options import ManyPlaces, MemorySize, endurance_options, fit_options, refuse_password
 from hyperscale.recording.credentials import hidden, hidden_command
 from hyperscale.submission import options_of_run, submit_options, submit_or_follow
@@ -32,6 +32,12 @@ def _verb(function: Callable[..., int | None]) -> Callable[..., None]:
             code = function(*args, **options)
         except HyperscaleError as problem:
             click.echo(f"Error: {hidden(str(problem))}", err=True)
+            sys.exit(EXIT_USAGE)
+        except BrokenPipeError:
+            raise
+        except OSError as problem:
+            place = "" if problem.filename is None else f" ({brief(str(problem.filename))})"
+            click.echo(f"Error: {problem.strerror or problem}{place}.", err=True)
             sys.exit(EXIT_USAGE)
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)

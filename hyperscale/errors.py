@@ -33,7 +33,7 @@ class AnalysisError(HyperscaleError):
     """The recorded trials do not allow the analysis that was asked for."""
 
 
-_BRIEF, _LONGEST_NAME = 160, 200
+_BRIEF, _LONGEST_NAME, _LONGEST_TOLD = 160, 200, 1500
 
 
 def brief(value: object) -> str:
@@ -44,6 +44,16 @@ def brief(value: object) -> str:
         return f"one {type(value).__name__} too long to show"
     text = " ".join(text.split("\n"))
     return text if len(text) <= _BRIEF else f"{text[: _BRIEF - 10]}…"
+
+
+def told(error: BaseException) -> str:
+    """Return what an error says as part of a paragraph: on one line, of a readable length, in whole characters."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001  (an error of the user's own that cannot be shown)
+        return "(it cannot be shown)"
+    text = text if len(text) <= _LONGEST_TOLD else f"{text[:_LONGEST_TOLD]}…"
+    return text.encode(errors="backslashreplace").decode()
 
 
 def count_text(number: int) -> str:

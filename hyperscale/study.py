@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import importlib.util
 import itertools
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from hyperscale.claims import Calibration, Claim, ScalingRate
-from hyperscale.errors import HyperscaleError, StudyError, brief, check_choice, did_you_mean
+from hyperscale.errors import HyperscaleError, StudyError, brief, check_choice, did_you_mean, told
 from hyperscale.settings.setting import Setting
 from hyperscale.trial import Trial
 
@@ -209,20 +210,23 @@ class StudyFile:
 def load_study(path: str | Path) -> StudyFile:
     """Load the study file at ``path``. Every way it can be wrong raises a one-paragraph `StudyError`."""
     path = Path(path)
-    if not path.is_file():
-        raise StudyError(_missing_file(path))
     try:
+        if not path.is_file():
+            raise StudyError(_missing_file(path))
         source = path.read_text(encoding="utf-8")
         description = ast.get_docstring(ast.parse(source, filename=str(path))) or ""
-    except (SyntaxError, UnicodeDecodeError, ValueError) as error:
+    except OSError as error:
+        raise StudyError(f"Study file {brief(str(path))} cannot be read: {error.strerror}.") from None
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None)
-        raise StudyError(f"{path}{f':{line}' if line else ''}: not valid Python: {error}. Correct the file.") from None
+        place = f"{path}:{line}" if line else str(path)
+        raise StudyError(f"{place}: not valid Python: {told(error)}. Correct the file.") from None
     module = _execute(path)
     if "study" not in module:
         close = did_you_mean("study", [name for name in module if not name.startswith("_")])
         raise StudyError(f"{path}: defines no 'study'{close}. A study file ends with: study = Study(name=..., ...).")
     study = module["study"]
-    if not isinstance(study, Study):
+    if not issubclass(type(study), Study):
         kind = type(study).__name__
         raise StudyError(
             f"{path}: 'study' is a {kind}, not a Study. Write study = Study(name=..., settings=[...], ...)."
@@ -247,8 +251,11 @@ def _execute(path: Path) -> dict[str, Any]:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # noqa: BLE001  (a study file may raise anything)
+        with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
+            spec.loader.exec_module(module)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001  (a study file may raise anything)
         raise StudyError(f"{_place(path, error)}: {_explain(error, vars(module))}") from None
     return vars(module)
 
@@ -262,14 +269,15 @@ def _place(path: Path, error: BaseException) -> str:
 def _explain(error: BaseException, names: dict[str, Any]) -> str:
     if isinstance(error, HyperscaleError):
         return str(error)
-    absent = re.search(r"cannot import name '(\w+)' from '(hyperscale|analysis[.\w]*)'", str(error))
+    text = told(error)
+    absent = re.search(r"cannot import name '(\w+)' from '(hyperscale|analysis[.\w]*)'", text)
     if absent:
         import hyperscale
 
         allowed = hyperscale.__all__ if absent.group(2) == "hyperscale" else ()
         return f"{absent.group(2)} has no {absent.group(1)!r}{did_you_mean(absent.group(1), allowed)}. See README.md."
-    unknown = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
-    missing = re.search(r"(\w+)\.__init__\(\) missing .*keyword-only", str(error))
+    unknown = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", text)
+    missing = re.search(r"(\w+)\.__init__\(\) missing .*keyword-only", text)
     match = unknown or missing
     cls = _find_class(match.group(1), names) if match else None
     if cls is not None and match is not None:
@@ -278,8 +286,8 @@ def _explain(error: BaseException, names: dict[str, Any]) -> str:
             given = match.group(2)
             hint = did_you_mean(given, allowed)
             return f"{cls.__name__} has no field {given!r}{hint}; allowed: {', '.join(allowed)}."
-        return f"{error}. {cls.__name__} takes: {', '.join(allowed)}."
-    return f"the file failed to load: {type(error).__name__}: {error}. Correct the line named here."
+        return f"{text}. {cls.__name__} takes: {', '.join(allowed)}."
+    return f"the file failed to load: {type(error).__name__}: {text}. Correct the line named here."
 
 
 def _find_class(name: str, names: dict[str, Any]) -> type | None:

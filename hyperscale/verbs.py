@@ -71,7 +71,8 @@ class ReportOptions:
 
 def open_study(study: Path, store_folder: Path) -> tuple[StudyFile, Store]:
     """Load a study file and name its store, creating nothing."""
-    return load_study(study), Store(folder=store_folder.expanduser().resolve())
+    store = Store(folder=store_folder.expanduser().resolve())  # before the study file may change the folder
+    return load_study(study), store
 
 
 def make_executor(options: RunOptions) -> Executor:
