@@ -15,7 +15,7 @@ from rich.console import Console
 from hyperscale.console import ProgressView, escaped, standard_error, summary_text
 from hyperscale.dispatch.in_process import InProcess
 from hyperscale.dispatch.launch import Launch, Summary, new_launch_id
-from hyperscale.dispatch.planner import Limits, Planner
+from hyperscale.dispatch.planner import SPEEDS, Limits, Planner
 from hyperscale.dispatch.ray_tune import RayTune
 from hyperscale.errors import RecordingError
 from hyperscale.recording.mlflow_connection import scheme as check_tracking_uri
@@ -63,7 +63,16 @@ class ReportOptions:
 
 def open_study(study: Path, store_folder: Path) -> tuple[StudyFile, Store]:
     """Load a study file and name its store, creating nothing."""
-    return load_study(study), Store(folder=store_folder.expanduser().resolve())
+    return load_study(study), open_store(store_folder)
+
+
+def open_store(place: Path) -> Store:
+    """Name a store, a folder or a path that stands for a URL, creating nothing."""
+    store = Store.at(place)
+    if store.remote is not None:
+        console = standard_error()
+        store.remote.say = lambda text: console.print(f"[yellow]{escaped(text)}[/yellow]", highlight=False)
+    return store
 
 
 def make_executor(options: RunOptions) -> Executor:
@@ -84,6 +93,7 @@ def make_executor(options: RunOptions) -> Executor:
 def make_planner(store: Store, executor: Executor, max_pack: int | None, pack_memory: int | None) -> Planner:
     """Return the planner of a store, which says on standard error that it measures."""
     console = standard_error()
+    store.fetch(SPEEDS)
 
     def on_probe(number: int, total: int) -> None:
         if number == 1:
@@ -100,11 +110,14 @@ def run_study(study_file: StudyFile, store: Store, options: RunOptions) -> tuple
         check_tracking_uri(options.tracking_uri)
     planner = make_planner(store, executor, options.max_pack, options.pack_memory)
     launch = Launch(study_file, store, executor, num_seeds=options.num_seeds, planner=planner)
+    store.publish(store.folder / SPEEDS)
     view = ProgressView(console, launch)
     launch.on_change = view.update
     launch.warn = lambda text: console.print(f"[yellow]{escaped(text)}[/yellow]", highlight=False)
     if launch.to_run:
         _announce(launch, console)
+    if store.remote is not None and not (options.no_mlflow or options.tracking_uri):
+        console.print(f"MLflow's database stays on this machine: {store.tracking_uri}. --tracking-uri names another.")
     recorder = None if options.no_mlflow else _start_recorder(launch, options.tracking_uri, console)
     launch.recording = recorder
     try:
@@ -141,7 +154,7 @@ def say_summary(summary: Summary, launch: Launch) -> int:
         return EXIT_FAILED
     words = ["hyperscale", "report", str(launch.study_file.path)]
     if launch.store.folder != Path("results").resolve():
-        words += ["--store", str(launch.store.folder)]
+        words += ["--store", launch.store.place]
     console.print(f"Next: {shlex.join(words)}", highlight=False)
     return 0
 
@@ -210,6 +223,7 @@ def report_study(study_file: StudyFile, store: Store, options: ReportOptions) ->
     written = write_report(study_file, records, folder, command=options.command)
     if not options.no_pdf:
         write_pdf(study_file, written)
+    store.publish(folder)
     if records and not options.no_mlflow:
         record_report(name, store, options.tracking_uri, written.data, folder)
     return written
@@ -227,7 +241,9 @@ def compare(studies: Sequence[Path], store_folder: Path, options: ReportOptions)
         page = store.report(study_file.study.name) / "report.html"
         found.append(StudyTrials(study_file=study_file, records=records, page=page))
     folder = options.out_folder or store.comparison([study.name for study in found])
-    return write_comparison(found, folder, command=options.command, pdf=not options.no_pdf)
+    compared = write_comparison(found, folder, command=options.command, pdf=not options.no_pdf)
+    store.publish(folder)
+    return compared
 
 
 def record_report(

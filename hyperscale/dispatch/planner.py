@@ -17,6 +17,8 @@ from hyperscale.identity import sha256
 from hyperscale.packing import MAX_MEMBERS, Pack, Speed, estimated_speed, make_packs, programs
 from hyperscale.trial import Trial
 
+SPEEDS = "probes.json"
+
 _PROBED_PART = 0.04
 _LEAST_WORK_S = 2.0
 _PROBED_STEPS = 8
@@ -51,7 +53,7 @@ class Planner:
         measures: bool = True,
         on_probe: Callable[[int, int], None] = no_notice,
     ) -> None:
-        self.path = folder / "probes.json"
+        self.path = folder / SPEEDS
         self.executor, self.limits = executor, limits or Limits()
         self.measures, self.on_probe = measures, on_probe
 

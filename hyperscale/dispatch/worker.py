@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 import hyperscale
-from hyperscale.dispatch.checkpoints import checkpoint_path, discard, note_members
+from hyperscale.dispatch.checkpoints import checkpoint_path, discard, fetch, note_members
 from hyperscale.packing import Pack
 from hyperscale.settings.setting import Outcome, PackRun
 from hyperscale.trial import Trial, TrialResult, TrialStatus
@@ -123,6 +123,8 @@ class PackWorker:
         members = [(trial.setting, trial.seed) for trial in pack.trials]
         run = pack.trials[0].setting.start(members, self.device)
         path = self._checkpoint(pack)
+        if self.checkpoints is not None:
+            fetch(self.checkpoints, pack)
         if path is not None and path.exists():
             try:
                 state = torch.load(path, map_location=self.device, weights_only=True)
@@ -140,14 +142,14 @@ class PackWorker:
         """Write a checkpoint now, atomically; a store that cannot be written to is not the trial's fault."""
         self._saved_at = time.monotonic()
         path = self._checkpoint(self._waiting[0]) if self._waiting else None
-        if path is None or self._run is None:
+        if path is None or self._run is None or self.checkpoints is None:
             return
         with contextlib.suppress(OSError, RuntimeError):
             path.parent.mkdir(parents=True, exist_ok=True)
             draft = path.with_suffix(f".{os.getpid()}.tmp")
             torch.save({"run": self._run.state(), "elapsed_s": self._elapsed_s}, draft)
             draft.replace(path)
-            note_members(path.parent, self._waiting[0])
+            note_members(self.checkpoints, self._waiting[0])
 
     def _finish(self, pack: Pack, outcomes: list[Outcome]) -> list[TrialResult]:
         share = self._elapsed_s / len(pack.trials)
