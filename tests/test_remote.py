@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -243,6 +244,42 @@ def test_what_a_dead_driver_could_not_put_is_put_by_the_next(
     assert not list((again.folder / "journal").glob("*.shipped"))
 
 
+def test_a_launch_whose_store_fails_ends_with_its_words(
+    machine: Callable[[str, str], Store], write_study: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Patience is had once and not for every further step; what had ended is kept here and brought by the next run."""
+    study_file = load_study(write_study(fault_study("", ["well"] * 6)))
+    url, pauses, said = f"memory://{uuid.uuid4().hex}", list[float](), list[str]()
+    store = machine(url, "ours")
+    assert store.remote is not None
+    store.remote.say = said.append
+    clock = SimpleNamespace(sleep=pauses.append, monotonic=time.monotonic, time_ns=time.time_ns)
+    monkeypatch.setattr(remote_module, "time", clock)
+
+    def fail(*_: object, **__: object) -> None:
+        raise TimeoutError("no answer")
+
+    def fail_later(tally: Tally) -> None:
+        if tally.ended_trials == 4 and store.remote is not None:
+            store.remote._fs.pipe_file = store.remote._fs.put_file = fail
+
+    warned: list[str] = []
+    launch = Launch(study_file, store, InProcess(device="cpu"), max_members=2, on_change=fail_later, warn=warned.append)
+    with pytest.raises(StoreError, match=r"memory://.* could not be used \(writing\): no answer"):
+        launch.run()
+    assert set(pauses) == set(remote_module.PAUSES_S)
+    assert len(pauses) <= 2 * len(remote_module.PAUSES_S)  # the heart may have been in the middle of a beat
+    assert ["Trying again" in text for text in said] == [True, False]
+    assert "next run of this machine" in said[1]
+    assert any("leases have expired" in text for text in warned)
+    again = machine(url, "ours")
+    summary = Launch(study_file, again, InProcess(device="cpu"), lease_s=0.1).run()
+    assert (summary.ran + summary.reused, summary.finished) == (12, 12)
+    assert summary.reused >= 4
+    assert outcome_table(study_file, machine(url, "late")) == outcome_table(study_file, again)
+    assert len(outcome_table(study_file, again)) == 12
+
+
 def test_what_was_removed_at_the_url_does_not_come_back(url: str, machine: Callable[[str, str], Store]) -> None:
     """Neither from the mirror of who had read it, nor from that of who had written it."""
     ours, theirs = machine(url, "ours"), machine(url, "theirs")
@@ -337,7 +374,7 @@ def call(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
 
 
 def test_the_command_line_takes_a_url(call: Callable[..., str], bucket: str, write_study: Callable[..., Path]) -> None:
-    """run and status with --store s3://…, and what to type next."""
+    """Run and status with --store s3://…, and what to type next."""
     path = str(write_study(fault_study("", ["well"] * 3), "well.py"))
     said = call("run", path, "--executor", "in-process", "--no-mlflow")
     assert f"--store {bucket}" in said

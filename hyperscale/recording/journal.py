@@ -204,7 +204,7 @@ class Journal:
             os.close(self._file)
             self._file = None
             if self._pieces is not None:
-                self._pieces.merge(self._path)
+                self._pieces.end(self._path)
 
     def status(self, digest: str) -> TrialStatus | None:
         """Return how a trial ended, or None where that is not recorded; nothing is read."""

@@ -123,6 +123,13 @@ class Pieces:
         self._note(launch).unlink(missing_ok=True)
         self._shipped.pop(launch, None)
 
+    def end(self, path: Path) -> None:
+        """Merge a segment, or say that the next run will: what was appended is at the URL either way."""
+        try:
+            self.merge(path)
+        except StoreError as problem:
+            self._remote.say(f"The journal's pieces were not merged; the next run of this machine does that. {problem}")
+
     def recover(self, is_alive: Callable[[str], bool]) -> list[str]:
         """Put what launches of this machine that have died could not; return those launches.
 

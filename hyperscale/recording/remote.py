@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 
 from hyperscale.errors import StoreError
 
-PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+_RESTS_S = 60.0
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):/{1,3}(.+)", re.DOTALL)
 _LOCAL = ("file", "local")
@@ -92,9 +93,10 @@ def _said(problem: BaseException) -> str:
 
 
 class Remote:
-    """The files below one URL. What fails is tried again for half a minute before it is a `StoreError`.
+    """The files below one URL. What fails is tried again for a minute before it is a `StoreError`.
 
-    ``say`` is told, once for each trouble, that something is tried again.
+    ``say`` is told, once for each trouble, that something is tried again. For a minute after such an error everything
+    is tried once only: whoever winds up then does not wait again at every step.
     """
 
     def __init__(self, url: str) -> None:
@@ -103,6 +105,7 @@ class Remote:
         self._fs = _filesystem(url)
         if hasattr(self._fs, "retries"):
             self._fs.retries = 1  # `attempt` has more patience, and a word for whoever waits
+        self._troubled, self._patient_from = False, float("-inf")
         self._root = str(self._fs._strip_protocol(url)).rstrip("/")
 
     def path(self, *names: str) -> str:
@@ -111,21 +114,28 @@ class Remote:
 
     def attempt(self, what: str, action: Callable[[], Answer], *expected: type[Exception]) -> Answer:
         """Do something with the store, again and again after failures that may pass; ``expected`` ones are raised."""
-        for pause_s in (*PAUSES_S, None):
+        pauses_s = PAUSES_S if time.monotonic() >= self._patient_from else ()
+        for pause_s in (*pauses_s, None):
             try:
-                return action()
+                answer = action()
             except expected:
                 raise
             except Exception as problem:
-                if pause_s is None or isinstance(problem, _FINAL) or type(problem).__name__ in _FINAL_NAMES:
+                final = isinstance(problem, _FINAL) or type(problem).__name__ in _FINAL_NAMES
+                if pause_s is None or final:
+                    self._patient_from = self._patient_from if final else time.monotonic() + _RESTS_S
                     raise StoreError(
                         f"The store {self.url} could not be used ({what}): {_said(problem)}. Nothing recorded so far "
                         f"is lost: what did not get there is in {mirror_folder(self.url)} and goes there with the "
                         "next run. See to the connection and the credentials, then run again."
                     ) from problem
-                if pause_s == PAUSES_S[0]:
+                if not self._troubled:
+                    self._troubled = True
                     self.say(f"The store {self.url} does not answer ({what}): {_said(problem)}. Trying again …")
                 time.sleep(pause_s)
+            else:
+                self._troubled = False
+                return answer
         raise AssertionError
 
     def read(self, *names: str, start: int = 0) -> bytes | None:

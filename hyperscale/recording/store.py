@@ -93,6 +93,9 @@ class Store:
             ) from problem
         if self.remote is not None:
             self._prepare_remote(self.remote)
+        else:
+            for name in ("launches", "leases"):
+                LocalShelf(self.folder / name).sweep()
         return missing
 
     def _prepare_remote(self, remote: Remote) -> None:
