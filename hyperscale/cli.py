@@ -60,7 +60,7 @@ _STORE = click.option(
     envvar="HYPERSCALE_STORE",
     show_default=True,
     show_envvar=True,
-    help="Folder of the journal, MLflow's database, checkpoints and reports.",
+    help="Folder, or URL such as s3://BUCKET/FOLDER, of the journal, checkpoints and reports.",
 )
 _SEEDS = click.option(
     "--seeds", "num_seeds", type=click.IntRange(min=1), help="Only the study's first N seeds.", metavar="N"
@@ -365,10 +365,9 @@ def ui(store_folder: Path, tracking_uri: str | None, host: str, port: int, auth:
     import subprocess
 
     from hyperscale.recording.mlflow_server import serve_ui
-    from hyperscale.recording.store import Store
-    from hyperscale.verbs import open_mlflow
+    from hyperscale.verbs import open_mlflow, open_store
 
-    store = Store(folder=store_folder.expanduser().resolve())
+    store = open_store(store_folder)
     if not tracking_uri and not store.folder.exists():
         raise StoreError(f"The store {store.folder} does not exist. Run a study first, or name another with --store.")
     uri = tracking_uri or store.tracking_uri

@@ -17,7 +17,7 @@ from hyperscale.console import ProgressView, escaped, standard_error, summary_te
 from hyperscale.dispatch.in_process import InProcess
 from hyperscale.dispatch.launch import Launch, Summary, new_launch_id
 from hyperscale.dispatch.pack_queue import Patience
-from hyperscale.dispatch.planner import Limits, Planner
+from hyperscale.dispatch.planner import SPEEDS, Limits, Planner
 from hyperscale.dispatch.ray_head import MOST_RESTARTS, begin_anew
 from hyperscale.dispatch.ray_tune import RayTune
 from hyperscale.errors import RecordingError
@@ -71,8 +71,17 @@ class ReportOptions:
 
 def open_study(study: Path, store_folder: Path) -> tuple[StudyFile, Store]:
     """Load a study file and name its store, creating nothing."""
-    store = Store(folder=store_folder.expanduser().resolve())  # before the study file may change the folder
+    store = open_store(store_folder)  # before the study file may change the folder
     return load_study(study), store
+
+
+def open_store(place: Path) -> Store:
+    """Name a store, a folder or a path that stands for a URL, creating nothing."""
+    store = Store.at(place)
+    if store.remote is not None:
+        console = standard_error()
+        store.remote.say = lambda text: console.print(f"[yellow]{escaped(text)}[/yellow]", highlight=False)
+    return store
 
 
 def make_executor(options: RunOptions) -> Executor:
@@ -101,6 +110,7 @@ def make_executor(options: RunOptions) -> Executor:
 def make_planner(store: Store, executor: Executor, max_pack: int | None, pack_memory: int | None) -> Planner:
     """Return the planner of a store, which says on standard error that it measures."""
     console = standard_error()
+    store.fetch(SPEEDS)
 
     def on_probe(number: int, total: int) -> None:
         if number == 1:
@@ -119,11 +129,14 @@ def run_study(study_file: StudyFile, store: Store, options: RunOptions) -> tuple
     launch = Launch(study_file, store, executor, num_seeds=options.num_seeds, planner=planner)
     if isinstance(executor, RayTune):
         executor.on_head_lost = lambda address: _begin_anew(address, launch, console)
+    store.publish(store.folder / SPEEDS)
     view = ProgressView(console, launch)
     launch.on_change = view.update
     launch.warn = lambda text: console.print(f"[yellow]{escaped(text)}[/yellow]", highlight=False)
     if launch.to_run:
         _announce(launch, console)
+    if store.remote is not None and not (options.no_mlflow or options.tracking_uri):
+        console.print(f"MLflow's database stays on this machine: {store.tracking_uri}. --tracking-uri names another.")
     recorder = None if options.no_mlflow else _start_recorder(launch, options.tracking_uri, console)
     launch.recording = recorder
     try:
@@ -173,7 +186,7 @@ def say_summary(summary: Summary, launch: Launch) -> int:
         return EXIT_FAILED
     words = ["hyperscale", "report", str(launch.study_file.path)]
     if launch.store.folder != Path("results").resolve():
-        words += ["--store", str(launch.store.folder)]
+        words += ["--store", launch.store.place]
     console.print(f"Next: {shlex.join(words)}", highlight=False)
     return 0
 
@@ -252,6 +265,7 @@ def report_study(study_file: StudyFile, store: Store, options: ReportOptions) ->
     written = write_report(study_file, records, folder, command=options.command)
     if not options.no_pdf:
         write_pdf(study_file, written)
+    store.publish(folder)
     if records and not options.no_mlflow:
         record_report(name, store, options.tracking_uri, written.data, folder)
     return written
@@ -269,7 +283,9 @@ def compare(studies: Sequence[Path], store_folder: Path, options: ReportOptions)
         page = store.report(study_file.study.name) / "report.html"
         found.append(StudyTrials(study_file=study_file, records=records, page=page))
     folder = options.out_folder or store.comparison([study.name for study in found])
-    return write_comparison(found, folder, command=options.command, pdf=not options.no_pdf)
+    compared = write_comparison(found, folder, command=options.command, pdf=not options.no_pdf)
+    store.publish(folder)
+    return compared
 
 
 def record_report(

@@ -73,7 +73,7 @@ def drive(gate: Path, study: Path, place: str, lease_s: float, max_members: int)
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)  # noqa: T201
 
-    study_file, store = load_study(study), Store(folder=Path(place))
+    study_file, store = load_study(study), Store.at(place)
     executor = InProcess(device="cpu")
     launch = Launch(study_file, store, executor, max_members=max_members, warn=say, lease_s=lease_s)
     wait_at(gate)
@@ -86,7 +86,7 @@ def hammer(gate: Path, place: str, seed: int, num_turns: int) -> dict[str, objec
 
     draw, held = random.Random(seed), gate / "held"
     held.mkdir(exist_ok=True)
-    leases = Store(folder=Path(place)).leases(f"launch-{this_process().pid}")
+    leases = Store.at(place).leases(f"launch-{this_process().pid}")
     wait_at(gate)
     granted = 0
     for _ in range(num_turns):

@@ -21,6 +21,7 @@ from hyperscale.errors import HyperscaleError, StudyError
 from hyperscale.packing import Pack, make_packs
 from hyperscale.recording.journal import Journal
 from hyperscale.recording.leases import Holder
+from hyperscale.recording.remote import url_of
 from hyperscale.recording.store import Store
 from hyperscale.study import StudyFile
 from hyperscale.trial import Trial, TrialRecord, TrialStatus
@@ -199,7 +200,8 @@ def _remove_empty(folders: Sequence[Path]) -> None:
 
 
 def _absolute(path: Path) -> Path:
-    return path.expanduser().resolve()
+    """Return a path that means the same everywhere; one that stands for a URL does already."""
+    return path.expanduser().resolve() if url_of(path) is None else path
 
 
 @contextlib.contextmanager

@@ -18,6 +18,8 @@ from hyperscale.packing import MAX_MEMBERS, Pack, Speed, estimated_speed, make_p
 from hyperscale.recording.notes import read_note
 from hyperscale.trial import Trial
 
+SPEEDS = "probes.json"
+
 _PROBED_PART = 0.04
 _LEAST_WORK_S = 2.0
 _PROBED_STEPS = 8
@@ -52,7 +54,7 @@ class Planner:
         measures: bool = True,
         on_probe: Callable[[int, int], None] = no_notice,
     ) -> None:
-        self.path = folder / "probes.json"
+        self.path = folder / SPEEDS
         self.executor, self.limits = executor, limits or Limits()
         self.measures, self.on_probe = measures, on_probe
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 import hyperscale
-from hyperscale.dispatch.checkpoints import checkpoint_path, discard, note_members, seal, unseal
+from hyperscale.dispatch.checkpoints import checkpoint_path, discard, fetch, note_members, seal, unseal
 from hyperscale.packing import Pack
 from hyperscale.recording.credentials import hidden
 from hyperscale.settings.setting import Outcome, PackRun
@@ -145,6 +145,8 @@ class PackWorker:
         members = [(trial.setting, trial.seed) for trial in pack.trials]
         run = pack.trials[0].setting.start(members, self.device)
         path = self._checkpoint(pack)
+        if self.checkpoints is not None:
+            fetch(self.checkpoints, pack)
         if path is not None and path.exists():
             try:
                 data = io.BytesIO(unseal(path.read_bytes()))
@@ -163,7 +165,7 @@ class PackWorker:
         """Write a checkpoint now, atomically; a store that cannot be written to is not the trial's fault."""
         self._saved_at = time.monotonic()
         path = self._checkpoint(self._waiting[0]) if self._waiting else None
-        if path is None or self._run is None:
+        if path is None or self._run is None or self.checkpoints is None:
             return
         with contextlib.suppress(OSError, RuntimeError):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -172,7 +174,7 @@ class PackWorker:
             torch.save({"run": self._run.state(), "elapsed_s": self._elapsed_s}, data)
             draft.write_bytes(seal(data.getvalue()))
             draft.replace(path)
-            note_members(path.parent, self._waiting[0])
+            note_members(self.checkpoints, self._waiting[0])
 
     def _finish(self, pack: Pack, outcomes: list[Outcome]) -> list[TrialResult]:
         share = self._elapsed_s / len(pack.trials)

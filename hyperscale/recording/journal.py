@@ -19,6 +19,7 @@ from typing import Any, overload
 from hyperscale.errors import StoreError
 from hyperscale.identity import canonical
 from hyperscale.recording.lines import Line, Reader, encode, scan, sound_columns
+from hyperscale.recording.pieces import Pieces
 from hyperscale.trial import Trial, TrialRecord, TrialResult, TrialStatus
 
 _SEGMENT = re.compile(r"[A-Za-z0-9._-]+\.jsonl")
@@ -46,10 +47,12 @@ class Journal:
     """The merged journal segments of a store, and one new segment of this driver's own.
 
     Reading never writes; the own segment's file is created by the first `append`. One thread appends, any may read.
+    ``pieces`` is given where the folder is the mirror of a journal at a URL, which appends go to as well.
     """
 
-    def __init__(self, folder: Path, segment: str) -> None:
+    def __init__(self, folder: Path, segment: str, pieces: Pieces | None = None) -> None:
         self.folder = folder
+        self._pieces = pieces
         self._path = folder / f"{segment}.jsonl"
         self._file: int | None = None
         self._torn = False
@@ -107,6 +110,8 @@ class Journal:
         return gained
 
     def _find_segments(self) -> list[Path]:
+        if self._pieces is not None:
+            self._pieces.fetch(self._path.stem)
         if not self.folder.exists():
             return []
         try:
@@ -166,6 +171,8 @@ class Journal:
             while data:
                 data = data[os.write(file, data) :]
             os.fsync(file)
+            if self._pieces is not None:
+                self._pieces.ship(self._path)
         except OSError as error:
             self._torn = True
             raise StoreError(
@@ -178,6 +185,8 @@ class Journal:
         """Open the own segment at the first call, creating it where it is new."""
         if self._file is None:
             self.folder.mkdir(parents=True, exist_ok=True)
+            if self._pieces is not None:
+                self._pieces.begin(self._path)
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             size = os.fstat(self._file).st_size
             self._torn = size > 0 and os.pread(self._file, 1, size - 1) != b"\n"
@@ -194,6 +203,8 @@ class Journal:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+            if self._pieces is not None:
+                self._pieces.end(self._path)
 
     def status(self, digest: str) -> TrialStatus | None:
         """Return how a trial ended, or None where that is not recorded; nothing is read."""

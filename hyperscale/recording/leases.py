@@ -176,6 +176,10 @@ class Leases:
         """Return the live launch that has leased a trial, by the last `look`."""
         return self._rival(_keys((digest,)))
 
+    def is_alive(self, launch: str) -> bool:
+        """Whether a launch held leases and was alive at the last `look`."""
+        return launch in self._others
+
     def meet(self) -> bool:
         """Whether other launches may have recorded results since this was last asked."""
         met, self._met_others = self._met_others, bool(self._others)

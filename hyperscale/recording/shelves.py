@@ -25,6 +25,9 @@ class Shelf(Protocol):
     def read(self, name: str) -> bytes | None:
         """Return a file's content, or None where there is no such file."""
 
+    def read_all(self) -> dict[str, bytes]:
+        """Return all files by name."""
+
     def create(self, name: str, data: bytes) -> bool:
         """Create a file with its content at one stroke; return False where there is one of that name already."""
 
@@ -64,6 +67,11 @@ class LocalShelf:
             return None
         except OSError as problem:
             raise self._unusable("read", problem) from problem
+
+    def read_all(self) -> dict[str, bytes]:
+        """Return all files by name."""
+        found = {name: self.read(name) for name in self.names()}
+        return {name: data for name, data in found.items() if data is not None}
 
     def create(self, name: str, data: bytes) -> bool:
         """Create a file, unless it is there."""

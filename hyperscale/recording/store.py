@@ -17,7 +17,9 @@ from hyperscale.recording.confinement import check_no_way_out, inside
 from hyperscale.recording.heart import Heart
 from hyperscale.recording.journal import Journal
 from hyperscale.recording.leases import LEASE_S, Leases, Register
-from hyperscale.recording.notes import read_note
+from hyperscale.recording.notes import parse_note
+from hyperscale.recording.pieces import Pieces
+from hyperscale.recording.remote import Remote, RemoteShelf, local_path, mirror_folder, url_of
 from hyperscale.recording.shelves import LocalShelf, Shelf
 from hyperscale.trial import is_finite
 
@@ -26,9 +28,24 @@ HEARTBEAT_LIMIT_S = 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class Store:
-    """Paths of one store folder (default ``./results``). Nothing is created before it is needed."""
+    """Paths of one store (default ``./results``). Nothing is created before it is needed.
+
+    Where ``remote`` is given the store lies at a URL, and ``folder`` is this machine's mirror of it.
+    """
 
     folder: Path
+    remote: Remote | None = None
+
+    @classmethod
+    def at(cls, place: Path | str) -> Store:
+        """Return the store in a folder or at a URL."""
+        url = url_of(place)
+        return cls(folder=local_path(place)) if url is None else cls(folder=mirror_folder(url), remote=Remote(url))
+
+    @property
+    def place(self) -> str:
+        """What ``--store`` calls it."""
+        return str(self.folder) if self.remote is None else self.remote.url
 
     @property
     def tracking_uri(self) -> str:
@@ -42,8 +59,8 @@ class Store:
 
     @property
     def checkpoints(self) -> Path:
-        """Pack checkpoints; removed when their pack ends."""
-        return self.folder / "checkpoints"
+        """Pack checkpoints, a path that stands for a URL where the store is at one; removed when their pack ends."""
+        return (self.folder if self.remote is None else Path(self.remote.url)) / "checkpoints"
 
     def report(self, study_name: str) -> Path:
         """Return the folder of one study's report."""
@@ -58,7 +75,8 @@ class Store:
 
     def journal(self, launch: str) -> Journal:
         """Open the journal, with ``launch`` naming the segment this driver would write."""
-        return Journal(self.folder / "journal", launch)
+        folder = self.folder / "journal"
+        return Journal(folder, launch, None if self.remote is None else Pieces(self.remote, folder))
 
     def prepare(self) -> list[Path]:
         """Create the journal's folder and write into it once; return the folders created, outermost first.
@@ -77,11 +95,40 @@ class Store:
                 f"The store {self.folder} cannot be written to: {problem.strerror or problem}. "
                 "Choose another folder with --store or HYPERSCALE_STORE."
             ) from problem
+        if self.remote is not None:
+            self._prepare_remote(self.remote)
+        else:
+            for name in ("launches", "leases"):
+                LocalShelf(self.folder / name).sweep()
         return missing
+
+    def _prepare_remote(self, remote: Remote) -> None:
+        """Bring to the URL what died before it could, and look whether the URL can do what several drivers need."""
+        if not RemoteShelf(remote, "leases").excludes():
+            remote.say(
+                f"{remote.url} lets two drivers create the same file: several at once may repeat each other's trials "
+                "there. One after another is safe."
+            )
+        reader = f"reader-{os.getpid()}-{time.time_ns()}"
+        leases = self.leases(reader)
+        leases.look()
+        self.shelf("launches").remove(f"{reader}.json")
+        for launch in Pieces(remote, self.folder / "journal").recover(leases.is_alive):
+            remote.say(f"Results of launch {launch} that this machine had kept are now at {remote.url}.")
+
+    def fetch(self, name: str) -> None:
+        """Bring one file of the store to the mirror, where there is none yet."""
+        if self.remote is not None and not (self.folder / name).exists():
+            self.remote.download(self.folder / name, name)
+
+    def publish(self, path: Path) -> None:
+        """Bring a file or folder of the mirror to the URL; whatever lies elsewhere stays there."""
+        if self.remote is not None and path.exists() and path.is_relative_to(self.folder):
+            self.remote.upload(path, *path.relative_to(self.folder).parts)
 
     def shelf(self, name: str) -> Shelf:
         """Return one of the store's folders of small files."""
-        return LocalShelf(self.folder / name)
+        return LocalShelf(self.folder / name) if self.remote is None else RemoteShelf(self.remote, name)
 
     def leases(self, launch: str, lease_s: float | None = None) -> Leases:
         """Return what a launch leases its trials with; ``lease_s`` is how long a sign of life is believed."""
@@ -90,20 +137,17 @@ class Store:
 
     def write_launch(self, launch: str, data: dict[str, Any]) -> None:
         """Note what a launch is doing (atomically), for `status` in another terminal."""
-        folder = self.folder / "launches"
-        folder.mkdir(parents=True, exist_ok=True)
-        draft = folder / f".{launch}.tmp"
-        draft.write_text(json.dumps({**data, "heartbeat": time.time(), "pid": os.getpid()}))
-        draft.replace(folder / f"{launch}.json")
+        text = json.dumps({**data, "heartbeat": time.time(), "pid": os.getpid()})
+        self.shelf("launches").write(f"{launch}.json", text.encode())
 
     def running(self, study_name: str) -> list[dict[str, Any]]:
         """Return the launches of a study whose heartbeat is recent."""
         found = []
-        for path in sorted((self.folder / "launches").glob("*.json")):
-            data = read_note(path)
+        for name, text in sorted(self.shelf("launches").read_all().items()):
+            data = parse_note(text)
             if _is_launch(data) and data.get("study") == study_name:
                 alive = time.time() - data["heartbeat"] < HEARTBEAT_LIMIT_S and not data.get("ended")
-                found += [{**data, "launch": path.stem}] if alive else []
+                found += [{**data, "launch": name.removesuffix(".json")}] if alive else []
         return found
 
 
