@@ -15,7 +15,19 @@ from typing import Any
 import click
 
 from hyperscale.errors import HyperscaleError, StoreError, brief
-from hyperscale.options import ManyPlaces, MemorySize, endurance_options, fit_options, refuse_password
+from hyperscale.options import (
+    FROM_MLFLOW,
+    JSON,
+    MAX_PACK,
+    PACK_MEMORY,
+    SEEDS,
+    STORE,
+    STUDY,
+    TRACKING,
+    ManyPlaces,
+    endurance_options,
+    fit_options,
+)
 from hyperscale.recording.credentials import hidden, hidden_command
 from hyperscale.submission import options_of_run, submit_options, submit_or_follow
 
@@ -51,43 +63,6 @@ def _print_json(data: Any) -> None:
     click.echo(json.dumps(data, allow_nan=False, ensure_ascii=False))
 
 
-_STUDY = click.argument("study", type=click.Path(path_type=Path), metavar="STUDY")
-_STORE = click.option(
-    "--store",
-    "store_folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("results"),
-    envvar="HYPERSCALE_STORE",
-    show_default=True,
-    show_envvar=True,
-    help="Folder, or URL such as s3://BUCKET/FOLDER, of the journal, checkpoints and reports.",
-)
-_SEEDS = click.option(
-    "--seeds", "num_seeds", type=click.IntRange(min=1), help="Only the study's first N seeds.", metavar="N"
-)
-_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output, nothing else there.")
-_TRACKING = click.option(
-    "--tracking-uri",
-    envvar="MLFLOW_TRACKING_URI",
-    show_envvar=True,
-    callback=refuse_password,
-    help="MLflow tracking URI.  [default: SQLite in the store]",
-)
-_FROM_MLFLOW = click.option(
-    "--from-mlflow", is_flag=True, help="Read the trials from MLflow; the store's journal is not needed."
-)
-_MAX_PACK = click.option(
-    "--max-pack", "max_pack", type=click.IntRange(min=1), help="Most trials in a pack.  [default: as measurements say]"
-)
-_PACK_MEMORY = click.option(
-    "--pack-memory",
-    "pack_memory",
-    type=MemorySize(),
-    help="Most memory a pack may take, such as 500MiB or 2GiB.  [default: a share of the device]",
-    metavar="SIZE",
-)
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="hyperscale")
 def main() -> None:
@@ -108,18 +83,18 @@ def main() -> None:
 
 
 @main.command()
-@_STUDY
-@_SEEDS
-@_STORE
-@_MAX_PACK
-@_PACK_MEMORY
+@STUDY
+@SEEDS
+@STORE
+@MAX_PACK
+@PACK_MEMORY
 @click.option(
     "--power",
     "with_power",
     is_flag=True,
     help="Also simulate the study: each claim's chance of a decisive verdict, and what would make it 90 %.",
 )
-@_JSON
+@JSON
 @_verb
 def plan(
     study: Path, num_seeds: int | None, store_folder: Path, with_power: bool, as_json: bool, **limits: Any
@@ -159,8 +134,8 @@ def plan(
 
 
 @main.command()
-@_STUDY
-@_SEEDS
+@STUDY
+@SEEDS
 @click.option(
     "--executor",
     type=click.Choice(["ray", "in-process"]),
@@ -173,8 +148,8 @@ def plan(
     help="Join a running Ray cluster: auto, HOST:6379 or ray://HOST:10001.  [default: RAY_ADDRESS, else its own Ray]",
     metavar="A",
 )
-@_STORE
-@_TRACKING
+@STORE
+@TRACKING
 @click.option("--no-mlflow", is_flag=True, help="Record in the journal only; `sync` can add MLflow later.")
 @click.option(
     "--cpus-per-pack",
@@ -188,10 +163,10 @@ def plan(
     type=click.FloatRange(min=0),
     help="GPUs a pack asks Ray for; a fraction shares one.  [default: 0.25 where there is a GPU]",
 )
-@_MAX_PACK
-@_PACK_MEMORY
+@MAX_PACK
+@PACK_MEMORY
 @endurance_options
-@_JSON
+@JSON
 @_verb
 def run(study: Path, store_folder: Path, as_json: bool, **options: Any) -> int:
     """Train what is missing of STUDY. Running again resumes; Ctrl-C keeps what is finished."""
@@ -206,7 +181,7 @@ def run(study: Path, store_folder: Path, as_json: bool, **options: Any) -> int:
 
 @main.command()
 @submit_options
-@_JSON
+@JSON
 @_verb
 def submit(as_json: bool, **_: Any) -> int:
     """Send STUDY with its project to a Ray cluster, run it there and follow it.
@@ -231,13 +206,13 @@ submit.params += options_of_run(run)
 
 
 @main.command()
-@_STUDY
-@_SEEDS
-@_STORE
+@STUDY
+@SEEDS
+@STORE
 @click.option(
     "--watch", "watching", is_flag=True, help="Look on: nodes, packs, rate, retries, GPUs, time left. Ctrl-C ends it."
 )
-@_JSON
+@JSON
 @_verb
 def status(study: Path, num_seeds: int | None, store_folder: Path, watching: bool, as_json: bool) -> None:
     """Show where STUDY stands: finished, diverged, failed, running, missing.
@@ -271,12 +246,12 @@ def status(study: Path, num_seeds: int | None, store_folder: Path, watching: boo
     help="Where to write.  [default: STORE/reports/STUDY-NAME, or STORE/reports/compare-A-B]",
     metavar="DIR",
 )
-@_STORE
-@_TRACKING
-@_FROM_MLFLOW
+@STORE
+@TRACKING
+@FROM_MLFLOW
 @click.option("--no-mlflow", is_flag=True, help="Do not add the report and its curves to MLflow.")
 @click.option("--no-pdf", is_flag=True, help="Write the page and the JSON only.")
-@_JSON
+@JSON
 @_verb
 def report(studies: tuple[Path, ...], store_folder: Path, as_json: bool, **options: Any) -> None:
     """Write STUDY's report: verdicts, exponents with intervals, figures, provenance.
@@ -306,7 +281,7 @@ def report(studies: tuple[Path, ...], store_folder: Path, as_json: bool, **optio
 
 
 @main.command()
-@_STUDY
+@STUDY
 @click.option(
     "--out",
     "out_file",
@@ -315,9 +290,9 @@ def report(studies: tuple[Path, ...], store_folder: Path, as_json: bool, **optio
     help="FILE.csv or FILE.parquet.",
     metavar="FILE",
 )
-@_STORE
-@_TRACKING
-@_FROM_MLFLOW
+@STORE
+@TRACKING
+@FROM_MLFLOW
 @_verb
 def export(study: Path, out_file: Path, store_folder: Path, tracking_uri: str | None, from_mlflow: bool) -> None:
     """Write STUDY's trials as a tidy table, one row a trial."""
@@ -331,9 +306,9 @@ def export(study: Path, out_file: Path, store_folder: Path, tracking_uri: str | 
 
 
 @main.command()
-@_STUDY
-@_STORE
-@_TRACKING
+@STUDY
+@STORE
+@TRACKING
 @_verb
 def sync(study: Path, store_folder: Path, tracking_uri: str | None) -> None:
     """Add to MLflow what the journal has and MLflow lacks. Never makes duplicates."""
@@ -348,8 +323,8 @@ def sync(study: Path, store_folder: Path, tracking_uri: str | None) -> None:
 
 
 @main.command()
-@_STORE
-@_TRACKING
+@STORE
+@TRACKING
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to bind; beyond this machine: --auth.")
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port to bind.")
 @click.option("--auth", is_flag=True, help="Have people log in: user admin, password of MLFLOW_AUTH_ADMIN_PASSWORD.")
@@ -390,7 +365,7 @@ def ui(store_folder: Path, tracking_uri: str | None, host: str, port: int, auth:
 
 @main.command(cls=ManyPlaces)
 @fit_options
-@_JSON
+@JSON
 @_verb
 def fit(table: Path, as_json: bool, **options: Any) -> int:
     """Fit a scaling law to columns of any TABLE (CSV or Parquet), and say how far to trust it.

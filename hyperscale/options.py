@@ -1,4 +1,4 @@
-"""What options of the command line take: sizes of memory, numbers to predict at; and the options of `fit`."""
+"""The options that verbs share, what they take (sizes of memory, numbers to predict at), and the options of `fit`."""
 
 from __future__ import annotations
 
@@ -131,6 +131,42 @@ _FIT_OPTIONS = (
     ),
 )
 
+
+STUDY = click.argument("study", type=click.Path(path_type=Path), metavar="STUDY")
+STORE = click.option(
+    "--store",
+    "store_folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("results"),
+    envvar="HYPERSCALE_STORE",
+    show_default=True,
+    show_envvar=True,
+    help="Folder, or URL such as s3://BUCKET/FOLDER, of the journal, checkpoints and reports.",
+)
+SEEDS = click.option(
+    "--seeds", "num_seeds", type=click.IntRange(min=1), help="Only the study's first N seeds.", metavar="N"
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output, nothing else there.")
+TRACKING = click.option(
+    "--tracking-uri",
+    envvar="MLFLOW_TRACKING_URI",
+    show_envvar=True,
+    callback=refuse_password,
+    help="MLflow tracking URI.  [default: SQLite in the store]",
+)
+FROM_MLFLOW = click.option(
+    "--from-mlflow", is_flag=True, help="Read the trials from MLflow; the store's journal is not needed."
+)
+MAX_PACK = click.option(
+    "--max-pack", "max_pack", type=click.IntRange(min=1), help="Most trials in a pack.  [default: as measurements say]"
+)
+PACK_MEMORY = click.option(
+    "--pack-memory",
+    "pack_memory",
+    type=MemorySize(),
+    help="Most memory a pack may take, such as 500MiB or 2GiB.  [default: a share of the device]",
+    metavar="SIZE",
+)
 
 _ENDURANCE_OPTIONS = (
     click.option(

@@ -336,7 +336,7 @@ def test_two_machines_share_a_study_in_a_bucket(
     monkeypatch.setenv("HYPERSCALE_MIRROR", str(tmp_path / "mirrors"))
     words = ["drive", path, bucket, 60, 3]
     with together(tmp_path / "gate", words, words) as drivers:
-        reader, deadline = Store.at(bucket), time.monotonic() + 60
+        reader, deadline = Store.at(bucket), time.monotonic() + 240
         while len(reader.journal("reader").refresh() or reader.journal("reader")._trials) < 6:
             assert time.monotonic() < deadline
         os.kill(drivers[0].pid, signal.SIGKILL)
