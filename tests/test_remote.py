@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import tempfile
 import threading
 import time
 import uuid
@@ -35,6 +36,18 @@ from tests.drivers import ends, together
 from tests.faults import fault_study
 from tests.test_journal import TRIALS, ended
 from tests.test_launch import outcome_table
+
+
+@pytest.fixture(autouse=True)
+def _own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Keep files on their way to and from a URL below the test's folder, those of other processes too."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    checkpoints_module._working_folder.cache_clear()
+    yield
+    checkpoints_module._working_folder.cache_clear()
 
 
 @pytest.fixture(scope="session")
@@ -316,7 +329,7 @@ def test_a_launch_goes_on_on_another_machine(
     remote = Remote(f"{url}/checkpoints")
     names = remote.sizes()
     assert sorted(name.split(".")[1] for name in names) == ["json", "pt"]
-    monkeypatch.setattr(checkpoints_module.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     checkpoints_module._working_folder.cache_clear()
     second = Launch(study_file, there, InProcess(device="cpu"))
     assert f"{second.packs[0].digest}.pt" in names
@@ -325,7 +338,6 @@ def test_a_launch_goes_on_on_another_machine(
     assert outcome_table(study_file, machine(url, "late")) == outcome_table(study_file, whole)
     assert remote.sizes() == {}
     assert there.running("tiny") == []
-    checkpoints_module._working_folder.cache_clear()
 
 
 def test_two_machines_share_a_study_in_a_bucket(
