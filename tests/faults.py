@@ -79,6 +79,8 @@ class Faulty(Setting):
             raise MemoryError("told to run out of memory")
         if self.mode == "noted":
             time.sleep(0.02)
+        if self.mode == "hang":
+            time.sleep(600)
         if self.mode == "slow":
             time.sleep(0.15)
         flag = Path(self.folder) / f"killed-{seed}"

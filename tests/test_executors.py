@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,22 @@ class TestRayTune:
         result = launch.journal.get(launch.trials[0].digest)
         assert result is not None
         assert "lost 2 times" in result.reason
+
+    def test_a_trial_that_kills_or_blocks_its_worker_takes_nobody_along(
+        self, write_study: Callable[..., Path], tmp_path: Path, store: Store
+    ) -> None:
+        """One trial kills whatever trains it, another never returns: both end alone, with reasons that name a node."""
+        study_file = load_study(write_study(fault_study(tmp_path, ["well", "die", "well", "hang"], seeds=1)))
+        told: list[str] = []
+        executor = RayTune(patience=Patience(max_failures=0, silence_s=10.0))
+        launch = Launch(study_file, store, executor, warn=told.append)
+        summary = launch.run()
+        assert (summary.finished, summary.failed, summary.missing) == (2, 2, 0)
+        reasons = [record.result.reason for record in launch.journal.records(trial.digest for trial in launch.trials)]
+        assert [reason[:10] for reason in reasons] == ["", "its worker", "", "its worker"]
+        assert "no word for 10 s" in reasons[3]
+        assert all(socket.gethostname() in reason for reason in reasons if reason)
+        assert any("halves are tried" in text for text in told)
 
     def test_what_no_node_can_give_is_refused_before_launch(self, tiny: StudyFile, tmp_path: Path) -> None:
         """An infeasible request is an error that names what there is, not an endless wait."""
