@@ -154,7 +154,7 @@ def test_a_restarted_head_gets_its_nodes_and_its_study_back(cluster: Cluster, tm
 
 def _fake_cloud(folder: Path, address: str) -> Path:
     """Write a cluster file for Ray's fake provider: workers of one core, none to begin with and two at most."""
-    port = int(address.rpartition(":")[2])
+    commands = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
     file = {
         "cluster_name": "fake",
         "max_workers": 2,
@@ -162,16 +162,24 @@ def _fake_cloud(folder: Path, address: str) -> Path:
         "upscaling_speed": 1.0,
         "provider": {
             "type": "fake_multinode",
-            "head_node_id": "f" * 56,
             "gcs_address": address,
-            "gcs_port": port,
-            "host_ip": address.rpartition(":")[0],
+            "use_node_id_as_ip": True,
+            "disable_node_updaters": True,
+            "disable_launch_config_check": True,
         },
         "available_node_types": {
-            "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+            "ray.head.default": {"resources": {}, "node_config": {}, "max_workers": 0},
             "worker": {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 2},
         },
         "head_node_type": "ray.head.default",
+        "auth": {},
+        "docker": {},
+        "file_mounts": {},
+        "cluster_synced_files": [],
+        "file_mounts_sync_continuously": False,
+        "rsync_exclude": [],
+        "rsync_filter": [],
+        **{f"{name}_commands": [] for name in commands},
     }
     path = folder / "fake.yaml"
     path.write_text(yaml.safe_dump(file))
