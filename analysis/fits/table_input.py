@@ -14,6 +14,7 @@ import pandas as pd
 from analysis.fits.models import Floats
 from hyperscale.errors import AnalysisError, brief, did_you_mean
 
+LARGEST = 1e100
 _PARQUET = (".parquet", ".pq")
 _METHODS = frozenset({"isin", "between", "isna", "notna", "contains", "startswith", "endswith", "lower", "upper"})
 _NODES = (
@@ -158,6 +159,11 @@ def numbers_of(rows: pd.DataFrame, role: str, column: str) -> Floats:
             "not positive",
             found <= 0,
             "A curve of powers needs numbers above 0: leave those rows out with where, or shift the column.",
+        ),
+        (
+            f"beyond {1 / LARGEST:g} to {LARGEST:g}",
+            (found > LARGEST) | (found < 1 / LARGEST),
+            "Take other units, or leave those rows out with where.",
         ),
     )
     for what, bad, advice in faults:
