@@ -20,7 +20,15 @@ from analysis.fits.fitting import CurveFit, find_model, fit_curve
 from analysis.fits.losses import Loss
 from analysis.fits.prediction import LEVEL
 from analysis.fits.selection import ModelAverage, choose_model
-from analysis.fits.table_input import check_columns, filter_rows, numbers_of, read_table, split_groups, training_mask
+from analysis.fits.table_input import (
+    LARGEST,
+    check_columns,
+    filter_rows,
+    numbers_of,
+    read_table,
+    split_groups,
+    training_mask,
+)
 from analysis.fits.table_records import FAILED, FitRecord, HeldOut, Points
 from hyperscale.errors import AnalysisError, did_you_mean
 
@@ -29,7 +37,6 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 MOST_RESAMPLES = 100_000
-LARGEST = 1e100
 """Sizes to predict at lie between its inverse and this."""
 
 

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.fits.models import Floats
-from hyperscale.errors import AnalysisError, did_you_mean
+from hyperscale.errors import AnalysisError, brief, did_you_mean
 
+LARGEST = 1e100
 _PARQUET = (".parquet", ".pq")
 _METHODS = frozenset({"isin", "between", "isna", "notna", "contains", "startswith", "endswith", "lower", "upper"})
 _NODES = (
@@ -74,9 +75,9 @@ def check_columns(table: pd.DataFrame, roles: Mapping[str, str]) -> None:
 
 def listed(columns: Sequence[Any] | pd.Index, at_most: int = 30) -> str:
     """Return column names for a message."""
-    names = [str(column) for column in columns]
-    more = f" and {len(names) - at_most} more" if len(names) > at_most else ""
-    return ", ".join(names[:at_most]) + more
+    names = [" ".join(brief(str(column))[1:-1].split()) for column in columns[:at_most]]
+    more = f" and {len(columns) - at_most} more" if len(columns) > at_most else ""
+    return ", ".join(names) + more
 
 
 def filter_rows(table: pd.DataFrame, expression: str) -> pd.DataFrame:
@@ -159,6 +160,11 @@ def numbers_of(rows: pd.DataFrame, role: str, column: str) -> Floats:
             found <= 0,
             "A curve of powers needs numbers above 0: leave those rows out with where, or shift the column.",
         ),
+        (
+            f"beyond {1 / LARGEST:g} to {LARGEST:g}",
+            (found > LARGEST) | (found < 1 / LARGEST),
+            "Take other units, or leave those rows out with where.",
+        ),
     )
     for what, bad, advice in faults:
         if bad.any():
@@ -174,7 +180,7 @@ def numbers_of(rows: pd.DataFrame, role: str, column: str) -> Floats:
 
 
 def _shown(value: Any) -> str:
-    return repr(value) if isinstance(value, str) else f"{value:g}"
+    return f"{value:g}" if isinstance(value, int | float | np.number) else brief(value)
 
 
 def training_mask(rows: pd.DataFrame, column: str | None) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -207,7 +213,13 @@ def split_groups(rows: pd.DataFrame, columns: Sequence[str]) -> Iterator[tuple[d
     if not columns:
         yield {}, rows
         return
-    for key, part in rows.groupby(list(columns), sort=False, dropna=False):
+    try:
+        groups = list(rows.groupby(list(columns), sort=False, dropna=False))
+    except TypeError:  # lists, say, of a Parquet file
+        raise AnalysisError(
+            f"The columns {listed(columns)} (group) hold values that are neither text nor numbers; name other columns."
+        ) from None
+    for key, part in groups:
         yield {column: _plain(value) for column, value in zip(columns, key, strict=True)}, part
 
 

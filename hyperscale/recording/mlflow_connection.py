@@ -54,8 +54,12 @@ _ENVIRONMENT = {
 
 def scheme(tracking_uri: str) -> str:
     """Return the kind of store a tracking URI names; raise `RecordingError` where it names none."""
-    kind = urlparse(tracking_uri).scheme.split("+")[0] if isinstance(tracking_uri, str) else ""
-    if kind in _SERVERS and urlparse(tracking_uri).netloc:
+    try:
+        parts = urlparse(tracking_uri if isinstance(tracking_uri, str) else "")
+    except ValueError:  # brackets that are no address
+        parts = urlparse("")
+    kind = parts.scheme.split("+")[0]
+    if kind in _SERVERS and parts.netloc:
         return kind
     if kind in _DATABASES and "://" in tracking_uri:
         return kind

@@ -21,7 +21,7 @@ _TABLE = "N,loss\n" + "".join(f"{2**i},{2.0**-i}\n" for i in range(3, 9))
 _WORDS = (
     "", " ", "x", "nan", "inf", "-1", "0", "1", "2", "0.5", "1e9", "1e400", "9" * 5000, "x" * 5000, "名前",
     "a b", "[bold]",
-    "--json", "--", "-x", "..", "../..", "/", "/proc/none", "/dev/null", "a\nb", "%s", "{0}", "500MiB",
+    "--", "-x", "..", "../..", "/", "/proc/none", "/dev/null", "a\nb", "%s", "{0}", "500MiB",
     "1.5GiB", "MiB", "-1GiB",
     "0x10", "1_000", "1,2", "http://", "://", "auto", "localhost", "999.1.1.1", "127.0.0.1:99999", "table.csv",
     "cheap.py",
@@ -43,7 +43,7 @@ _NETWORK_WORDS = ("", "x", "://", "ftp://x", "http://", "http://[", "auto:1", "s
 _LAST: dict[str, tuple[str, ...]] = {
     "run": ("--executor", "in-process", "--no-mlflow"),
     "report": ("--no-mlflow", "--no-pdf"),
-    "ui": ("--store", "absent"),
+    "ui": ("--store", "absent", "--tracking-uri", ""),
     "sync": ("--store", "absent"),
     "submit": ("--address", f"http://127.0.0.1:{_closed_port()}"),
 }
