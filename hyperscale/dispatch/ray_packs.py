@@ -215,6 +215,15 @@ class Cluster:
                 ray.kill(actor)
 
 
+def may_grow() -> bool:
+    """Whether the cluster has an autoscaler, which may add a node that gives what no node gives now."""
+    with contextlib.suppress(Exception):  # an internal table: without its word the nodes that are up decide
+        from ray.experimental import internal_kv
+
+        return bool(internal_kv._internal_kv_get(b"__autoscaling_status"))
+    return False
+
+
 def _reason(trial: Any) -> str:
     """Return why a trial's worker was lost, in one line."""
     with contextlib.suppress(Exception):  # a file that Tune writes for people

@@ -216,7 +216,8 @@ class RayTune(Executor):
         gpus = self.gpus_per_pack if self.gpus_per_pack is not None else (_GPU_SHARE if most_gpus else 0.0)
         resources = Resources(cpus=self.cpus_per_pack, gpus=gpus)
         wanted = resources.bundle()
-        if not any(all(node.get(name, 0.0) >= amount for name, amount in wanted.items()) for node in alive):
+        fits = any(all(node.get(name, 0.0) >= amount for name, amount in wanted.items()) for node in alive)
+        if not fits and not ray_packs.may_grow():
             have = "; ".join(f"CPU {node.get('CPU', 0):g}, GPU {node.get('GPU', 0):g}" for node in alive) or "no node"
             asked = ", ".join(f"{name} {amount:g}" for name, amount in wanted.items())
             raise ResourceError(
