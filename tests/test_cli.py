@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
-from hyperscale.cli import MemorySize, main
+from hyperscale.cli import main
+from hyperscale.options import MemorySize
 from hyperscale.recording.store import Store
 from tests.conftest import tiny_text
 from tests.faults import fault_study

@@ -87,7 +87,10 @@ class BestApproximation(Setting):
             check_shallow(self.method)
             self._check_pairs("grid_points", self._num_evaluation_pairs, MAX_PAIRS.bit_length() - 1)
         for stage in self.optimizer.stages:
-            stage.check(self.method, dims)
+            try:
+                stage.check(self.method, dims)
+            except StudyError as problem:
+                raise StudyError(f"BestApproximation.optimizer: {problem}") from problem
         self._check_constraints()
 
     def _check_constraints(self) -> None:
