@@ -261,6 +261,8 @@ def newest_segment(store: Path) -> Path:
 
 def tear(store: Path, chance: random.Random) -> str:
     """Leave the journal as a crash in the middle of a write does, or as a disk that lost the end of the last line."""
+    if not list((store / "journal").glob("*.jsonl")):
+        return "there was no journal yet"
     segment = newest_segment(store)
     data = segment.read_bytes()
     last = data[data[:-1].rfind(b"\n") + 1 :]
