@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hyperscale.dispatch.ray_packs import plain_reason, resources_of
+from hyperscale.dispatch.ray_packs import names_node_types, plain_reason, resources_of
 
 KILLED = """Failure # 1 (occurred at 2026-11-26_04-44-17)
 The actor died unexpectedly before finishing this task.
@@ -43,3 +43,10 @@ def test_a_pack_keeps_away_from_nodes() -> None:
     assert resources({"avoid": ""}) == resources({})
     assert resources({"avoid": "ab12,cd34"}) != resources({})
     assert "!in(ab12,cd34)" in repr(resources({"avoid": "ab12,cd34"}))
+
+
+def test_an_autoscaler_is_told_by_its_node_types() -> None:
+    """Ray reports nodes as types of their own where nothing scales, and the configured types where something does."""
+    fixed = b'{"autoscaler_report": {"active_nodes": {"node_cf0ad2": 1}}}'
+    scaled = b'{"autoscaler_report": {"active_nodes": {"ray.head.default": 1}}}'
+    assert [names_node_types(status) for status in (fixed, scaled, b"{}")] == [False, True, False]

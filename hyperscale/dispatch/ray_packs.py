@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -217,11 +218,20 @@ class Cluster:
 
 def may_grow() -> bool:
     """Whether the cluster has an autoscaler, which may add a node that gives what no node gives now."""
-    with contextlib.suppress(Exception):  # an internal table: without its word the nodes that are up decide
+    with contextlib.suppress(Exception):  # internal tables: without their word the nodes that are up decide
+        from ray._private.state import state
         from ray.experimental import internal_kv
 
-        return bool(internal_kv._internal_kv_get(b"__autoscaling_status"))
+        if state.get_cluster_config() is not None:
+            return True
+        return names_node_types(internal_kv._internal_kv_get(b"__autoscaling_status") or b"{}")
     return False
+
+
+def names_node_types(status: bytes) -> bool:
+    """Whether an autoscaler's report is of node types; without an autoscaler each node is a type of its own."""
+    active = (json.loads(status).get("autoscaler_report") or {}).get("active_nodes") or {}
+    return any(not str(name).startswith("node_") for name in active)
 
 
 def _reason(trial: Any) -> str:
