@@ -112,7 +112,7 @@ def serving(*words: object, folder: Path, **more: str) -> Iterator[tuple[subproc
             time.sleep(0.25)
         yield process, port
     finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)  # heeded wherever pytest runs; SIGINT is not in the background
         sys.stdout.write(process.communicate(timeout=60)[0])
 
 

@@ -66,7 +66,7 @@ def deal(kinds: Sequence[str], per_round: int) -> list[tuple[str, list[str]]]:
 def compare(folder: Path, cluster: Cluster, shape: Shape, reference: Table) -> Comparison:
     """Time the study on three nodes undisturbed, and with one node killed at four tenths and not replaced."""
     seconds: list[float] = []
-    for name, kills in (("undisturbed", False), ("one killed", True)):
+    for name, kills in (("all three nodes", False), ("one killed", True)):
         with Ground(folder / name.replace(" ", "-"), cluster, shape) as ground:
             started = time.time()
             ground.start_driver()
