@@ -89,6 +89,7 @@ def write_long(project: Path) -> Path:
     return study
 
 
+@pytest.mark.slow
 def test_a_real_job_trains_the_study(job_server: JobServer, project: Path, tmp_path: Path) -> None:
     """The head takes the study with its token, the job fills the store, and its log comes here.
 

@@ -340,6 +340,7 @@ def test_a_launch_goes_on_on_another_machine(
     assert there.running("tiny") == []
 
 
+@pytest.mark.slow
 def test_two_machines_share_a_study_in_a_bucket(
     bucket: str, write_study: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
