@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED = 130
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
+_MOST_BRANCHES = 2000
 _NOT_OF_RUN = {"study", "store_folder", "address", "executor", "as_json"}
 _STOP_LIKE_CTRL_C = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": "60"}
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -263,8 +264,11 @@ def _read_runtime_env(file: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        given = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as problem:
+        text = file.read_text(encoding="utf-8")
+        if sum(map(text.count, "[{?-")) > _MOST_BRANCHES:  # thousands of open brackets take a parser minutes
+            raise StudyError(f"--runtime-env {file}: allowed: at most {_MOST_BRANCHES:,} lists, entries and mappings.")
+        given = yaml.safe_load(text)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as problem:
         mark = getattr(problem, "problem_mark", None)
         where = f" (line {mark.line + 1})" if mark else ""
         raise StudyError(f"--runtime-env {file}: cannot be read as YAML{where}: {type(problem).__name__}.") from None
