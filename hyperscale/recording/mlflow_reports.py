@@ -61,10 +61,11 @@ class MlflowReports(MlflowStudies):
         """Keep a report (report.html, report.json, figures) as artifacts of the study's newest launch."""
         experiment = self._experiment(study_name)
         with translated(self.tracking_uri):
-            launches = list(self._search(experiment, "tags.kind = 'launch'", "attributes.start_time DESC"))
+            launches = list(self._search(experiment, "tags.kind = 'launch'"))
             if not launches:
                 raise RecordingError(
                     f"MLflow at {masked(self.tracking_uri)} has no launch of study {study_name!r} to attach the "
                     "report to. Run `hyperscale sync` first."
                 )
-            self._client().log_artifacts(launches[0].info.run_id, str(folder), "report")
+            newest = max(launches, key=lambda run: run.info.start_time or 0)
+            self._client().log_artifacts(newest.info.run_id, str(folder), "report")

@@ -134,7 +134,7 @@ def _judge_trials(runs: Sequence[RecordedRun], wanted: Sequence[Outcome]) -> Jud
     known |= {o.digest: o for o in wanted if o.digest not in known or not known[o.digest].holds(o)}
     settings = [run for run in runs if run.kind == "setting"]
     carried = tuple(run for run in settings if run.terminated and not _covers(known, run))
-    duplicates = [run for run in runs if run.kind == "trial" and run is not own[run.outcomes[0].digest]]
+    duplicates = [run for run in runs if run.kind == "trial" and run.run_id != own[run.outcomes[0].digest].run_id]
     dissolved = [run for run in settings if run.terminated or run.within(known)]
     return Judgement(missing=missing, carried=carried, surplus=(*duplicates, *dissolved))
 
@@ -147,7 +147,7 @@ def _judge_setting(runs: Sequence[RecordedRun], wanted: Sequence[Outcome]) -> Ju
     best = max(candidates, key=lambda run: (len(run.outcomes), run.rank), default=None)
     if best is not None and all(best.holds(outcome) for outcome in (*wanted, *shown)):
         digests = {outcome.digest for outcome in best.outcomes}
-        return Judgement(surplus=tuple(run for run in runs if run is not best and run.within(digests)))
+        return Judgement(surplus=tuple(run for run in runs if run.run_id != best.run_id and run.within(digests)))
     known = {outcome.digest: outcome for outcome in wanted}
     digests = {*known, *(outcome.digest for outcome in shown)}
     return Judgement(

@@ -26,6 +26,7 @@ from hyperscale.trial import TrialRecord
 __all__ = ["SCALING", "TRIALS", "MlflowStore", "RecordedRun", "ScalingCurve", "UiServer", "serve_ui"]
 
 _CHUNK = 64
+_ROUNDS = 3  # of looking again for what drivers have written at once
 _REMOVED = ("must be in the 'active' state", "must be in 'active' lifecycle_stage")
 
 
@@ -113,9 +114,13 @@ class MlflowStore(MlflowReports, MlflowWriter):
             self._found.pop(name)
             todo = self._tidy(name, outcomes)
         written = self._write_missing(study_file, journalled, todo, launch_id) if todo else 0
-        if written and company:
+        rounds = _ROUNDS if written and company else 0
+        while rounds:
             self._found.pop(name)
-            self._tidy(name, outcomes)
+            todo, rounds = self._tidy(name, outcomes), rounds - 1
+            if not todo:
+                break
+            self._write_missing(study_file, journalled, todo, launch_id)
         self._mark(study_file, fingerprint(outcomes))
         return written
 

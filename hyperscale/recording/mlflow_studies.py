@@ -28,12 +28,14 @@ from hyperscale.trial import TrialRecord
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
+    from mlflow.store.entities import PagedList
     from mlflow.tracking import MlflowClient
 
 NOTE = "mlflow.note.content"
 _KIND_TAG, _KIND = "mlflow.experimentKind", "custom_model_development"
 _MARK = "mlflow.hyperscale.recorded"
 _PAGE = 1000
+_DIGITS = "0123456789abcdef"  # of a run's id, which MLflow makes of a UUID
 _SHOWN = ("num_params_primary", "lr")
 
 
@@ -155,16 +157,24 @@ class MlflowStudies:
                 self._client().set_experiment_tag(self._experiment(name), _MARK, mark)
             self._marks[name] = mark
 
-    def _search(self, experiment: str, query: str, order: str | None = None) -> Iterator[Run]:
-        """Yield the runs a query finds, in one request per 1000."""
-        token: str | None = None
-        while token is None or token:
-            with _no_cycle_collection():
-                page = self._client().search_runs(
-                    [experiment], query, max_results=_PAGE, order_by=[order] if order else None, page_token=token
-                )
+    def _search(self, experiment: str, query: str, prefix: str = "") -> Iterator[Run]:
+        """Yield every run that a query finds, each once, in no order that means anything.
+
+        MLflow's pages are offsets into a list that other drivers change meanwhile: a run may come twice or never. So
+        what does not fit into one page of 1000 is asked for by the first digit of the runs' ids, each in a page of
+        its own, which is one moment's truth.
+        """
+        part = f"attributes.run_id LIKE '{prefix}%'" if prefix else ""
+        page = self._page(experiment, " AND ".join(filter(None, (query, part))))
+        if not page.token:
             yield from page
-            token = page.token or ""
+            return
+        for digit in _DIGITS:
+            yield from self._search(experiment, query, prefix + digit)
+
+    def _page(self, experiment: str, query: str) -> PagedList[Run]:
+        with _no_cycle_collection():
+            return self._client().search_runs([experiment], query, max_results=_PAGE)
 
     def _log(self, run_id: str, points: Iterable[layout.Point], params: Mapping[str, str], timestamp_ms: int) -> None:
         from mlflow.entities import Metric, Param

@@ -44,7 +44,7 @@ class MlflowWriter(MlflowStudies):
             self.open_study(study_file)
         experiment, client = self._experiment(study.name), self._client()
         with translated(self.tracking_uri):
-            launches = list(self._search(experiment, "tags.kind = 'launch'", "attributes.start_time DESC"))
+            launches = list(self._search(experiment, "tags.kind = 'launch'"))
             for run in launches:
                 if run.data.tags.get("launch") == launch_id:
                     if run.info.status != "RUNNING":
