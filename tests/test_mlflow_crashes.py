@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,3 +90,44 @@ def test_two_drivers_at_once_are_joined_by_the_next_sync(fresh: Callable[[], str
     assert not one.is_current(FILE, mark_of(RECORDS))
     one.sync(FILE, given(RECORDS), "launch-2")
     check(uri, FILE, RECORDS)
+
+
+def test_more_than_a_page_of_runs_comes_whole(fresh: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every run once, however small the pages are, with a filter and without."""
+    monkeypatch.setattr("hyperscale.recording.mlflow_studies._PAGE", 3)
+    file = make_file(seeds=range(10))
+    store = MlflowStore(fresh())
+    assert store.sync(file, given(make_records(file)), "launch-1") == 40
+    assert len({run.info.run_id for run in runs(store)}) == len(runs(store)) == 40
+    assert len(runs(store, "launch")) == 1
+    assert len(store.read_records("toy")) == 40
+
+
+def test_trials_that_others_write_between_pages_cost_nobody_a_run(
+    fresh: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list of runs grows while it is read: none is taken for a duplicate of itself, none is overlooked."""
+    monkeypatch.setattr("hyperscale.recording.mlflow_studies._PAGE", 5)
+    file = make_file(seeds=range(8))
+    records = make_records(file)
+    uri = fresh()
+    other, store = MlflowStore(uri), MlflowStore(uri)
+    parent = other.begin_launch("launch-1", file, 32)
+    other.record("toy", records[:16], parent)
+    later = [records[index : index + 1] for index in range(16, 32)]
+    client, read = store._client(), Counter[str]()
+
+    class Crowded:
+        """A client that another driver is quicker than."""
+
+        def __getattr__(self, name: str) -> Any:
+            read[name] += 1
+            if name == "search_runs" and later:
+                other.record("toy", later.pop(0), parent)
+            return getattr(client, name)
+
+    store._connection = Crowded()  # type: ignore[assignment]
+    assert store.sync(file, given(records[:16]), "launch-2") == 0
+    assert (read["delete_run"], read["create_run"]) == (0, 0)
+    assert MlflowStore(uri).read_records("toy") == records[: 32 - len(later)]
+    assert len(later) < 14
