@@ -29,7 +29,6 @@ _SAFE = "Nothing is lost: the journal has every trial, and `hyperscale sync` wit
 _UNREACHABLE = (
     "Max retries",
     "refused",
-    "timed out",
     "resolve host",
     "could not translate host",
     "could not connect",
@@ -40,6 +39,7 @@ _UNREACHABLE = (
     "shutting down",
     "starting up",
 )
+_TOO_SLOW = ("timed out", "timeout expired")
 _UNKNOWN_USER = ("not authenticated", "error code 401", "authentication failed", "Access denied for user")
 _NO_PERMISSION = ("error code 403", "Permission denied", "permission denied")
 _ENVIRONMENT = {
@@ -97,6 +97,8 @@ def _explain(error: Exception, tracking_uri: str) -> str:
         return f"{place} refused the user name or the password. {_credentials(tracking_uri)} {_SAFE}"
     if any(words in text for words in _NO_PERMISSION):
         return f"{place} knows the user but does not let it do this. Ask for the permission EDIT. {_SAFE}"
+    if any(words in text for words in _TOO_SLOW):
+        return f"{place} did not answer in time: it has too much to do, or is away. {_SAFE}"
     if any(words in text for words in _UNREACHABLE):
         return f"{place} cannot be reached. Start the server or correct the address. {_SAFE}"
     if "out-of-date database schema" in text:

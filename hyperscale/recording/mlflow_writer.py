@@ -107,8 +107,26 @@ class MlflowWriter(MlflowStudies):
 
     def _delete(self, runs: list[RecordedRun], surplus: Iterable[RecordedRun]) -> None:
         for run in surplus:
-            self._client().delete_run(run.run_id)
-            runs.remove(run)
+            if run.terminated:
+                self._client().delete_run(run.run_id)
+                runs.remove(run)
+            elif self._delete_half(run):
+                runs.remove(run)
+
+    def _delete_half(self, run: RecordedRun) -> bool:
+        """Delete a run that was half-written when it was found; return False where its driver has completed it since.
+
+        A complete run may be the one that a third driver kept when it deleted the others: then it must stay. A driver
+        that completes a run after it was deleted is refused, and looks again.
+        """
+        client = self._client()
+        if client.get_run(run.run_id).info.status != "RUNNING":
+            return False
+        client.delete_run(run.run_id)
+        if client.get_run(run.run_id).info.status != "RUNNING":
+            client.restore_run(run.run_id)
+            return False
+        return True
 
     def _records_of(self, run: RecordedRun) -> Sequence[TrialRecord]:
         """Return the records of a run that is to be replaced; curves that MLflow has lost stay lost, with a notice."""
@@ -192,7 +210,7 @@ class MlflowWriter(MlflowStudies):
         self._log(run_id, layout.metrics(record), layout.params(record), span.end_ms)
         client.set_terminated(run_id, layout.mlflow_status(result.status), span.end_ms)
         if old and not half:
-            client.delete_run(old.run_id)
+            self._delete([old], [old])
         return _recorded(run_id, "trial", span.start_ms, [record])
 
     def _write_setting(self, study_name: str, records: Sequence[TrialRecord], parent: str) -> RecordedRun:
