@@ -173,7 +173,7 @@ def main() -> None:
     """Measure everything and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=10_000, help="trials of the study (default 10,000)")
-    parser.add_argument("--each", type=int, default=10, help="trials a driver where there are 32 (default 10)")
+    parser.add_argument("--each", type=int, default=80, help="trials a driver where there are 32 (default 80)")
     options = parser.parse_args()
     reason = why_no_postgres()
     if reason:
