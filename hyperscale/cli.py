@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from hyperscale.errors import HyperscaleError, StoreError, brief
+from hyperscale.errors import HyperscaleError, brief
 from hyperscale.options import (
     FROM_MLFLOW,
     JSON,
@@ -336,31 +336,10 @@ def ui(store_folder: Path, tracking_uri: str | None, host: str, port: int, auth:
     mode 600 that MLFLOW_AUTH_CONFIG_PATH names) turns that on. Behind a proxy of another name, tell MLflow the name in
     MLFLOW_SERVER_ALLOWED_HOSTS and MLFLOW_SERVER_CORS_ALLOWED_ORIGINS.
     """
-    import signal
-    import subprocess
+    from hyperscale.verbs import open_store
+    from hyperscale.web_ui import serve
 
-    from hyperscale.recording.mlflow_server import serve_ui
-    from hyperscale.verbs import open_mlflow, open_store
-
-    store = open_store(store_folder)
-    if not tracking_uri and not store.folder.exists():
-        raise StoreError(f"The store {store.folder} does not exist. Run a study first, or name another with --store.")
-    uri = tracking_uri or store.tracking_uri
-    server = serve_ui(uri, store.artifacts, host=host, port=port, auth=auth, state=store.folder)
-    click.echo(f"MLflow UI: {hidden(server.address)}" + ("   (Ctrl-C ends it)" if server.command else ""))
-    if server.note:
-        click.echo(server.note, err=True)
-    base = hidden(server.address).split("/#")[0]
-    for name, trials, chart in open_mlflow(store, tracking_uri).addresses(base):
-        click.echo(f"  {name}\n    trials           {trials}\n    error against N  {chart}")
-    if not server.command:
-        return 0
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with subprocess.Popen(server.command, env=dict(server.environment)) as process:
-        try:
-            return process.wait()
-        finally:
-            process.terminate()
+    return serve(open_store(store_folder), tracking_uri, host=host, port=port, auth=auth)
 
 
 @main.command(cls=ManyPlaces)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any, ClassVar
 
 import click
 
-from hyperscale.recording.credentials import has_password
+from hyperscale.recording.credentials import has_password, hidden
+from hyperscale.recording.remote import why_no_store
 
 
 class MemorySize(click.ParamType[int]):
@@ -27,6 +29,18 @@ class MemorySize(click.ParamType[int]):
         if not 0 < size < math.inf:
             self.fail(f"{value!r} is not a size; allowed: a number above 0 with a unit, such as 500MiB or 2GiB.")
         return max(1, int(size))
+
+
+class StorePlace(click.Path):
+    """A folder or URL for a store; what looks like a URL and is none, or keeps nothing, is refused."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a path, which may stand for a URL."""
+        text = str(os.fspath(value))
+        wrong = why_no_store(text)
+        if wrong:
+            self.fail(f"{hidden(text)!r} {wrong}; allowed: a folder, or a URL such as s3://BUCKET/FOLDER.")
+        return super().convert(value, param, ctx)
 
 
 class Place(click.ParamType[tuple[float, ...]]):
@@ -136,8 +150,8 @@ STUDY = click.argument("study", type=click.Path(path_type=Path), metavar="STUDY"
 STORE = click.option(
     "--store",
     "store_folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("results"),
+    type=StorePlace(path_type=Path, file_okay=False),
+    default="results",
     envvar="HYPERSCALE_STORE",
     show_default=True,
     show_envvar=True,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hyperscale.errors import ResourceError, StudyError
-from hyperscale.options import MemorySize
+from hyperscale.options import MemorySize, StorePlace
 
 if TYPE_CHECKING:
     from hyperscale.dispatch.following import Follower, JobRequest, JobState
@@ -42,6 +42,7 @@ _OPTIONS = (
     ),
     click.option(
         "--store",
+        type=StorePlace(),
         envvar="HYPERSCALE_STORE",
         show_envvar=True,
         help="Where the cluster keeps the results: an absolute path that its nodes see, or a URL.",

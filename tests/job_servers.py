@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import shutil
 import socket
 import subprocess
@@ -43,9 +44,18 @@ def wait_until(condition: Callable[[], bool], what: str, wait_s: float = WAIT_S)
         time.sleep(0.1)
 
 
+def readme_head() -> tuple[dict[str, str], list[str]]:
+    """Return variables and options of the line that cluster/README.md starts a machine's head with."""
+    text = (ROOT / "cluster" / "README.md").read_text().split("\n## One machine\n", 1)[1]
+    line = next(line for line in text.splitlines() if "ray start --head" in line)
+    words = shlex.split(line, comments=True)
+    start = words.index("ray")
+    return dict(word.split("=", 1) for word in words[:start]), words[start + 2 :]
+
+
 @dataclass
 class JobServer:
-    """A head node on this machine's loopback, which wants the token in ``token_file``."""
+    """A head node as the README starts it, on this machine's loopback, which wants the token in ``token_file``."""
 
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="hs-", dir="/tmp")))
     ports: list[int] = field(default_factory=lambda: free_ports(8))
@@ -69,7 +79,6 @@ class JobServer:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.token_file),
             "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
             **more,
@@ -79,9 +88,10 @@ class JobServer:
         """Start the head, and wait until its job server answers."""
         port, dashboard, client, agent, agent_grpc, metrics, environments, nodes = self.ports
         self._session += 1
+        variables, options = readme_head()
         command = [
-            sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2", "--num-gpus=0",
-            "--node-ip-address=127.0.0.1", f"--port={port}", "--include-dashboard=true", "--dashboard-host=127.0.0.1",
+            sys.executable, "-m", "ray.scripts.scripts", "start", *options, "--block", "--num-cpus=2", "--num-gpus=0",
+            f"--port={port}", "--include-dashboard=true",
             f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}", "--disable-usage-stats",
             f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={agent_grpc}",
             f"--metrics-export-port={metrics}", f"--runtime-env-agent-port={environments}",
@@ -90,7 +100,12 @@ class JobServer:
         ]  # fmt: skip
         with (self.folder / f"head{self._session}.log").open("wb") as log:
             self.process = subprocess.Popen(
-                command, env=self.environment(), stdout=log, stderr=log, cwd=self.folder, start_new_session=True
+                command,
+                env=self.environment(**variables),
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                start_new_session=True,
             )
         wait_until(self._answers, f"the head answers at {self.address}:\n{self.output()}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -298,3 +299,34 @@ def test_a_plan_of_little_work_measures_nothing(study: Path, tmp_path: Path) -> 
     assert shown.exit_code == 0
     assert "~" in shown.stdout
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("store", "why"),
+    [
+        ("", "names no place"),
+        ("memory://", "names no place there"),
+        ("memory://x", "is forgotten when the command ends"),
+        ("s3://", "names no place there"),
+        ("s3:/bucket/x", "looks like s3://bucket/x with a slip"),
+        ("https://host/x", "cannot be written to"),
+        ("s4://bucket/x", "begins with s4://, which fsspec does not know"),
+    ],
+)
+def test_a_store_that_keeps_nothing_is_refused(study: Path, store: str, why: str, tmp_path: Path) -> None:
+    """Before anything is trained or made; `submit` refuses it too."""
+    for verb in ("run", "submit", "status"):
+        found = call(verb, study, "--store", store)
+        assert found.exit_code == 2, (verb, found.output)
+        assert why in " ".join(found.stderr.split())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [study.name]
+
+
+def test_a_ui_on_a_busy_port_says_so(tmp_path: Path) -> None:
+    """Exit code 2 and no address, instead of links to somebody else's server."""
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        found = call("ui", "--store", tmp_path, "--port", port)
+    assert found.exit_code == 2
+    assert found.stdout == ""
+    assert f"127.0.0.1:{port}: something listens there already. Choose another --port" in found.stderr

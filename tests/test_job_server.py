@@ -16,6 +16,7 @@ from hyperscale.recording.store import Store
 from hyperscale.study import load_study
 from tests.conftest import tiny_text
 from tests.job_servers import JobServer, wait_until
+from tests.ports import listeners
 
 LONG_S = 280.0
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(3 * LONG_S)]
@@ -104,6 +105,29 @@ def test_a_real_job_trains_the_study(job_server: JobServer, project: Path, tmp_p
     assert "succeeded, exit code 0" in submit.errors
     assert "hunter2" not in submit.output + submit.errors
     assert recorded(store, study) == (2, 2)
+
+
+@pytest.mark.slow
+def test_the_readmes_head_is_closed_and_joined(job_server: JobServer, project: Path, tmp_path: Path) -> None:
+    """All that the head listens on is on loopback, and a `run` whose shell knows of no variable joins it."""
+    assert job_server.process is not None
+    seen = [one for process in job_server.processes() for one in listeners(process.pid)]
+    assert {job_server.ports[0], job_server.ports[1]} <= {listener.port for listener in seen}
+    assert "raylet" in " ".join(listener.program for listener in seen)
+    assert not [listener for listener in seen if not listener.on_loopback]
+    study, store = project / "tiny.py", tmp_path / "store"
+    study.write_text(tiny_text(steps=5, lrs="(0.01,)").replace("(2, 4, 8, 16)", "(2,)"))
+    for name in ("127.0.0.1", "localhost"):
+        words = ["run", study, "--store", store / name, "--seeds", 1, "--no-mlflow"]
+        words += ["--address", f"{name}:{job_server.ports[0]}"]
+        found = subprocess.run(
+            [sys.executable, "-m", "hyperscale.cli", *map(str, words)],
+            env=dict(job_server.environment()), capture_output=True, text=True, timeout=LONG_S, check=False,
+        )  # fmt: skip
+        assert found.returncode == 0, found.stderr
+        assert "ran 2 trials" in found.stderr
+        assert "gcs_client" not in found.stderr
+        assert recorded(store / name, study) == (2, 2)
 
 
 @pytest.mark.slow

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from hyperscale.errors import StoreError
 from hyperscale.recording import store as store_module
+from hyperscale.recording.heart import Heart
+from hyperscale.recording.processes import boot_id, start_of
 from hyperscale.recording.store import Store
 
 
@@ -39,6 +45,24 @@ def test_a_launch_is_running_until_it_ends_or_falls_silent(tmp_path: Path) -> No
     path.write_text(json.dumps(data))
     assert store.running("toy") == []
     assert not list((tmp_path / "launches").glob(".*.tmp"))
+
+
+def test_a_killed_process_of_this_machine_is_not_running(tmp_path: Path) -> None:
+    """Its sign of life may be fresh; of a process elsewhere, or one that says too little, only the age counts."""
+    store, gone = Store(folder=tmp_path), subprocess.Popen([sys.executable, "-c", ""])
+    started = start_of(gone.pid)
+    gone.wait()
+    note = {"study": "toy", "heartbeat": time.time(), "pid": gone.pid, "started": started}
+    places = {"here": (socket.gethostname(), boot_id()), "there": ("elsewhere", boot_id()), "before": ("", "")}
+    (tmp_path / "launches").mkdir()
+    for name, (host, boot) in places.items():
+        (tmp_path / "launches" / f"{name}.json").write_text(json.dumps({**note, "host": host, "boot": boot}))
+    assert [launch["launch"] for launch in store.running("toy")] == ["before", "there"]
+    heart = Heart(store.shelf("launches"), "me", 60.0)
+    heart.show({"study": "toy"})
+    heart.start()
+    assert [launch["launch"] for launch in store.running("toy")] == ["before", "me", "there"]
+    heart.close()
 
 
 def test_a_store_is_probed_before_training(tmp_path: Path) -> None:

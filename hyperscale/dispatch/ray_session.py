@@ -29,6 +29,7 @@ _MODE, _TOKEN, _TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_
 _CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 _INSIDE_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 _PROBE_S = 5.0
+_ALIVE = 0  # of Ray's GcsNodeInfo
 _LONGEST_TEMP = 36  # below it Ray's sockets lie, whose paths may have 107 characters
 _GCS_PROBE, _CLIENT_PROBE = "/ray.rpc.NodeInfoGcsService/CheckAlive", "/ray.rpc.RayletDriver/ClusterInfo"
 _HOW = (
@@ -115,6 +116,23 @@ def _loopback_addresses() -> Iterator[None]:
         os.environ.pop(_CLUSTERS)
         if before is not None:
             os.environ[_CLUSTERS] = before
+
+
+def addresses_of(address: str) -> contextlib.AbstractContextManager[None]:
+    """Have Ray call this machine 127.0.0.1 while it joins a cluster whose nodes are called that, as on a laptop.
+
+    A driver that called it anything else would look for a node of that name for ever. ``address`` is auto or HOST:PORT.
+    """
+    place = _cluster_found_here() if address == "auto" else address
+    scheme, host, port = _parts(place)
+    if scheme or port is None or not is_loopback(host):
+        return contextlib.nullcontext()
+    from ray import _raylet
+
+    module: Any = _raylet
+    nodes = module.GcsClient(address=place).get_all_node_info(timeout=_PROBE_S)
+    here = any(node.node_manager_address == "127.0.0.1" for node in nodes.values() if node.state == _ALIVE)
+    return _loopback_addresses() if here else contextlib.nullcontext()
 
 
 def _own_folder() -> dict[str, str]:

@@ -18,7 +18,7 @@ from hyperscale.dispatch.pack_queue import PackQueue, Patience
 from hyperscale.dispatch.parcels import Reports
 from hyperscale.dispatch.probe import device_key_here, device_memory, measure_here
 from hyperscale.dispatch.ray_head import HeadWatch, answers, await_return, cluster_seen_by, num_restarts
-from hyperscale.dispatch.ray_session import check_authenticated, end_own_session, start_own_session
+from hyperscale.dispatch.ray_session import addresses_of, check_authenticated, end_own_session, start_own_session
 from hyperscale.dispatch.worker import CHECKPOINT_INTERVAL_S, default_device
 from hyperscale.errors import HyperscaleError, ResourceError
 from hyperscale.packing import DEFAULT_MEMORY_BYTES, Pack, Speed
@@ -201,7 +201,8 @@ class RayTune(Executor):
         try:
             # Never without an address: that would join whatever cluster last wrote its own on this machine.
             if self.address:
-                ray.init(self.address, **options)
+                with addresses_of(self.address):
+                    ray.init(self.address, **options)
             else:
                 start_own_session(num_cpus=os.cpu_count(), **options)
         except HyperscaleError:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hyperscale.claims import is_error
 from hyperscale.dispatch.checkpoints import discard
+from hyperscale.dispatch.forecast import Forecast
 from hyperscale.recording.credentials import hidden
 from hyperscale.trial import Trial, TrialRecord, TrialResult
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from hyperscale.dispatch.launch import Launch
 
 _HEARTBEAT_S = 2.0
+_LOOK_AROUND_S = 5.0
 
 
 class Nodes:
@@ -71,6 +73,8 @@ class Tally:
         self._best: dict[str, tuple[float, TrialRecord]] = {}
         self._looked_back = False
         self._unseen: list[str] = []
+        self._forecast = Forecast()
+        self._looked_at = self.started
         self.begin_round()
 
     def begin_round(self) -> None:
@@ -81,6 +85,7 @@ class Tally:
         self._reported: dict[int, set[str]] = {}
         self.running_packs = self.running_trials = 0
         self.nodes.where.clear()
+        self._forecast.begin_round()
         self._fractions = [0.0] * len(packs)
         self._weights = [pack.estimated_seconds for pack in packs]
         left = sum(self._weights)
@@ -110,8 +115,7 @@ class Tally:
     @property
     def remaining_s(self) -> float | None:
         """Estimated seconds left, or None before there is anything to estimate from."""
-        fraction = self.done_fraction
-        return self.elapsed_s * (1 - fraction) / fraction if fraction > 0.005 else None
+        return self._forecast.remaining_s(self._done_weight, self._whole_weight)
 
     @property
     def best(self) -> Mapping[str, tuple[float, TrialRecord]]:
@@ -148,6 +152,7 @@ class Tally:
 
     def look_around(self) -> None:
         """Read what other drivers have recorded: their trials have ended for this launch too, failed ones included."""
+        self._looked_at = time.monotonic()
         gained = self._open.intersection(self.launch.journal.refresh())
         self._open -= gained
         self._unseen += gained
@@ -185,6 +190,8 @@ class Tally:
     def progress(self, pack: int, fraction: float) -> None:
         """Note a pack's progress."""
         self._advance(pack, fraction)
+        if self.launch.leases.has_others and time.monotonic() - self._looked_at > _LOOK_AROUND_S:
+            self.look_around()
         self._beat()
         self.launch.on_change(self)
 
@@ -238,6 +245,7 @@ class Tally:
         old, new = self._fractions[pack], max(self._fractions[pack], fraction)
         self._fractions[pack] = new
         self._done_weight += self._weights[pack] * (new - old)
+        self._forecast.moved(pack, new, self._done_weight)
         begun = (0 < new < 1) - (0 < old < 1)
         self.running_packs += begun
         self.running_trials += begun * len(self.launch.packs[pack].trials)

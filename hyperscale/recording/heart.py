@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from hyperscale.errors import StoreError
@@ -89,7 +90,7 @@ class Heart:
     def _write(self, more: Mapping[str, Any]) -> None:
         at = _now()
         process = this_process()
-        data = {**self._shown, "heartbeat": time.time(), "host": process.host, "pid": process.pid, **more}
+        data = {**self._shown, "heartbeat": time.time(), **asdict(process), **more}
         self._shelf.write(self._name, json.dumps(data).encode())
         self._beat_at = at
 

@@ -180,6 +180,11 @@ class Leases:
         """Whether a launch held leases and was alive at the last `look`."""
         return launch in self._others
 
+    @property
+    def has_others(self) -> bool:
+        """Whether other launches were alive at the last `look`."""
+        return bool(self._others)
+
     def meet(self) -> bool:
         """Whether other launches may have recorded results since this was last asked."""
         met, self._met_others = self._met_others, bool(self._others)

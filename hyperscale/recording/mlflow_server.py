@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import configparser
 import contextlib
+import errno
 import importlib.util
 import ipaddress
 import os
 import secrets
 import socket
+import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +45,7 @@ admin_username = admin
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
 auth_cache_ttl_seconds = 60
 """
+_START_S, _POLL_S = 120.0, 0.2
 _HOW = (
     f"Set {_PASSWORD} to a password of {_SHORTEST_PASSWORD} characters or more for the user admin (or "
     f"{_CONFIG} to a file of mode 600 with admin_password in it), which turns MLflow's basic authentication on; "
@@ -52,13 +58,29 @@ class UiServer:
     """A command that starts the MLflow UI, its environment, and the address to print.
 
     ``command`` is empty where the tracking URI is a server already: then only open ``address``. ``note`` is what to
-    know about it, if anything.
+    know about it, if anything; ``health`` is an address that answers once the server does.
     """
 
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     address: str
     note: str = ""
+    health: str = ""
+
+    def wait(self, process: subprocess.Popen[bytes]) -> None:
+        """Return once the server answers; raise `RecordingError` where it ends before, or takes two minutes."""
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        deadline = time.monotonic() + _START_S
+        while process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(OSError):  # nobody listens yet
+                with contextlib.suppress(urllib.error.HTTPError):  # an answer, too
+                    opener.open(self.health, timeout=5).close()
+                return
+            time.sleep(_POLL_S)
+        how = (
+            f"ended with code {process.returncode}" if process.poll() is not None else f"was silent for {_START_S:g} s"
+        )
+        raise RecordingError(f"MLflow's server did not start: it {how}. What it said is above.")
 
 
 def serve_ui(
@@ -85,18 +107,38 @@ def serve_ui(
             f"--host {host} would let everybody who reaches this machine read, change and delete what MLflow has. "
             f"{_HOW}"
         )
+    _check_free(host, port)
     added = _authentication(state or Path(artifacts).parent) if auth else {}
     names = _names(host)
     added |= {_HOSTS: ",".join(_allowed_hosts(names)), _ORIGINS: ",".join(f"http://{name}:{port}" for name in names)}
     connect(tracking_uri, create=True)
     options = {"--artifacts-destination": str(artifacts), "--host": host, "--port": str(port), "--workers": "1"}
+    options |= {"--uvicorn-opts": "--log-level=warning"}
     options |= {"--app-name": "basic-auth"} if auth else {}
     command = (sys.executable, "-m", "mlflow", "server", *(word for pair in options.items() for word in pair))
     given = {name: os.environ[name] for name in (_HOSTS, _ORIGINS, _KEY) if os.environ.get(name)}
     environment = {**os.environ, **_QUIET, **added, **given, "MLFLOW_BACKEND_STORE_URI": tracking_uri}
     note = "" if local else "Nothing on the way is encrypted: on a network that you do not trust, put HTTPS before it."
     address = f"http://{names[0]}:{port}/#/experiments?workflowType=machine_learning"
-    return UiServer(command=command, environment=environment, address=address, note=note)
+    nearest = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host.strip("[]"), host.strip("[]"))
+    health = f"http://{_bracketed(nearest)}:{port}/health"
+    return UiServer(command=command, environment=environment, address=address, note=note, health=health)
+
+
+def _check_free(host: str, port: int) -> None:
+    """Raise `RecordingError` where the server could not listen: MLflow would say so after half a minute, and badly."""
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.bind(place)
+    except (OSError, UnicodeError) as problem:
+        busy = getattr(problem, "errno", None) == errno.EADDRINUSE
+        why = "something listens there already" if busy else getattr(problem, "strerror", None) or str(problem)
+        raise RecordingError(
+            f"The UI cannot listen at {_bracketed(host.strip('[]'))}:{port}: {why}. Choose another --port"
+            + (f", such as --port {min(port + 1, 65535)}." if busy else " or --host.")
+        ) from None
 
 
 def _is_loopback(host: str) -> bool:

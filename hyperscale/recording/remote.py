@@ -31,6 +31,7 @@ _PACKAGES = {
     "abfss": "adlfs",
     "az": "adlfs",
 }
+_SCHEMES = (*_PACKAGES, "hdfs", "webhdfs", "sftp", "ssh", "ftp", "smb", "oss", "memory", *_LOCAL)
 # What the store has said clearly is not asked for again.
 _FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError)
 _FINAL_NAMES = {"NoCredentialsError", "PartialCredentialsError", "ParamValidationError", "InvalidRegionError"}
@@ -52,6 +53,30 @@ def local_path(place: Path | str) -> Path:
     """Return the absolute path of a place that is no URL."""
     found = _URL.fullmatch(str(place))
     return Path(f"/{found[2]}" if found else place).expanduser().resolve()
+
+
+def why_no_store(text: str) -> str:
+    """Return what is wrong with the words that somebody gave for a store, or nothing; asks no network."""
+    if not text.strip():
+        return "names no place"
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        slip = re.fullmatch(r"([a-z][a-z0-9+.-]+):/*(.*)", text)
+        return f"looks like {slip[1]}://{slip[2]} with a slip" if slip and slip[1] in _SCHEMES else ""
+    if not rest.strip("/") and scheme not in _LOCAL:
+        return "names no place there"
+    if scheme == "memory":
+        return "is forgotten when the command ends"
+    return "" if scheme in (*_LOCAL, *_SCHEMES) else _unknown(scheme)
+
+
+def _unknown(scheme: str) -> str:
+    """Return what is wrong with a URL whose scheme is no well-known one, or nothing where fsspec knows it."""
+    from fsspec import available_protocols
+
+    if scheme in ("http", "https"):
+        return "cannot be written to"
+    return "" if scheme in available_protocols() else f"begins with {scheme}://, which fsspec does not know"
 
 
 def mirror_folder(url: str) -> Path:

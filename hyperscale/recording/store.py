@@ -19,6 +19,7 @@ from hyperscale.recording.journal import Journal
 from hyperscale.recording.leases import LEASE_S, Leases, Register
 from hyperscale.recording.notes import parse_note
 from hyperscale.recording.pieces import Pieces
+from hyperscale.recording.processes import Process
 from hyperscale.recording.remote import Remote, RemoteShelf, local_path, mirror_folder, url_of
 from hyperscale.recording.shelves import LocalShelf, Shelf
 from hyperscale.trial import is_finite
@@ -141,12 +142,13 @@ class Store:
         self.shelf("launches").write(f"{launch}.json", text.encode())
 
     def running(self, study_name: str) -> list[dict[str, Any]]:
-        """Return the launches of a study whose heartbeat is recent."""
+        """Return the launches of a study whose heartbeat is recent, less those of processes known to have ended."""
         found = []
         for name, text in sorted(self.shelf("launches").read_all().items()):
             data = parse_note(text)
             if _is_launch(data) and data.get("study") == study_name:
                 alive = time.time() - data["heartbeat"] < HEARTBEAT_LIMIT_S and not data.get("ended")
+                alive = alive and not _process_of(data).is_gone
                 found += [{**data, "launch": name.removesuffix(".json")}] if alive else []
         return found
 
@@ -164,6 +166,13 @@ def _is_launch(data: Any) -> bool:
         and isinstance(nodes, dict)
         and all(isinstance(node, dict) and _is_share(node) for node in nodes.values())
     )
+
+
+def _process_of(data: Mapping[str, Any]) -> Process:
+    """Return the process that a note is of; one that says too little is never known to be gone."""
+    pid = data.get("pid")
+    texts = {name: str(data.get(name, "")) for name in ("host", "boot", "started")}
+    return Process(**texts, pid=pid if isinstance(pid, int) and 0 < pid <= LARGEST_COUNT else 0)
 
 
 def _is_share(node: Mapping[str, Any]) -> bool:
