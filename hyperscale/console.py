@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import textwrap
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
@@ -22,8 +24,6 @@ from hyperscale.study import PER_SETTING
 from hyperscale.trial import TrialStatus
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from hyperscale.dispatch.launch import Launch, Summary
     from hyperscale.dispatch.tally import Tally
     from hyperscale.recording.journal import Journal
@@ -264,6 +264,7 @@ def status_data(
     running = sum(int(launch.get("running", 0)) for launch in launches)
     return {
         "study": study_file.study.name,
+        "run_command": shlex.join(["hyperscale", "run", str(study_file.path), *store_words(store)]),
         "trials": len(trials),
         **{status.value: counts[status] for status in TrialStatus},
         "running": running,
@@ -271,6 +272,11 @@ def status_data(
         "launches": launches,
         "torn_lines": journal.torn_lines,
     }
+
+
+def store_words(store: Store) -> list[str]:
+    """Return the option of a command that names a store, nothing for the one that is taken without."""
+    return [] if store.folder == Path("results").resolve() else ["--store", store.place]
 
 
 def status_words(data: Mapping[str, Any]) -> str:
@@ -291,6 +297,8 @@ def print_status(headline: str, data: dict[str, Any]) -> None:
         console.print(
             f"A launch is running: {launch.get('ended_trials')} of its {launch.get('trials')} ended, {left} left."
         )
+    if data["missing"] and not data["launches"]:
+        console.print(f"Nobody is running it. Next: {escaped(data['run_command'])}", highlight=False, soft_wrap=True)
 
 
 def print_verdicts(

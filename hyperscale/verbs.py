@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from hyperscale.console import ProgressView, escaped, standard_error, summary_text
+from hyperscale.console import ProgressView, escaped, standard_error, store_words, summary_text
 from hyperscale.dispatch.in_process import InProcess
 from hyperscale.dispatch.launch import Launch, Summary, new_launch_id
 from hyperscale.dispatch.pack_queue import Patience
@@ -125,6 +125,7 @@ def run_study(study_file: StudyFile, store: Store, options: RunOptions) -> tuple
     executor = make_executor(options)
     if options.tracking_uri and not options.no_mlflow:
         check_tracking_uri(options.tracking_uri)
+    store.check_writable()  # before anything is measured
     planner = make_planner(store, executor, options.max_pack, options.pack_memory)
     launch = Launch(study_file, store, executor, num_seeds=options.num_seeds, planner=planner)
     if isinstance(executor, RayTune):
@@ -184,9 +185,7 @@ def say_summary(summary: Summary, launch: Launch) -> int:
     if summary.failed or summary.out_of_memory:
         _say_failures(launch, console)
         return EXIT_FAILED
-    words = ["hyperscale", "report", str(launch.study_file.path)]
-    if launch.store.folder != Path("results").resolve():
-        words += ["--store", launch.store.place]
+    words = ["hyperscale", "report", str(launch.study_file.path), *store_words(launch.store)]
     console.print(f"Next: {shlex.join(words)}", highlight=False)
     return 0
 

@@ -38,7 +38,7 @@ def watch(
     data = look()
     if not console.is_terminal:
         while True:
-            console.print(plain_line(data), highlight=False)
+            console.print(plain_line(data), highlight=False, soft_wrap=True)
             if _complete(data):
                 return
             sleep(_PLAIN_INTERVAL_S)
@@ -67,7 +67,7 @@ def plain_line(data: Mapping[str, Any]) -> str:
         if retries:
             parts.append(f"{retries} retries")
     else:
-        parts.append("nobody is running it")
+        parts.append(f"nobody is running it: {data['run_command']}" if data["missing"] else "nobody is running it")
     return "; ".join(parts) + "."
 
 
@@ -85,7 +85,7 @@ def watch_block(headline: str, data: Mapping[str, Any]) -> RenderableType:
     bar.add_row(ProgressBar(total=1.0, completed=share, width=40), f"{100 * share:.0f} %", status_words(data))
     parts: list[RenderableType] = [Text(headline, style="bold"), bar]
     if not data["launches"]:
-        words = "Complete." if not data["missing"] else "Nobody is running it: hyperscale run goes on with it."
+        words = "Complete." if not data["missing"] else f"Nobody is running it. To go on: {data['run_command']}"
         parts.append(Text(words, style="dim"))
     for launch in data["launches"]:
         parts.append(Text(_launch_line(launch)))

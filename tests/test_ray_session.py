@@ -14,7 +14,7 @@ import grpc
 import pytest
 
 from hyperscale.dispatch import ray_session
-from hyperscale.dispatch.ray_session import check_authenticated, find_token, is_loopback
+from hyperscale.dispatch.ray_session import check_authenticated, check_speaks_ray, find_token, is_loopback
 from hyperscale.errors import HyperscaleError, ResourceError, StoreError
 
 TOKEN = "0123456789abcdef" * 4
@@ -140,6 +140,36 @@ def test_a_cluster_that_lets_everybody_in_is_refused(
         check_authenticated(f"{scheme}127.0.0.1:{cluster}")
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     check_authenticated(f"{scheme}127.0.0.1:{cluster}")
+
+
+@pytest.mark.parametrize("cluster", [TOKEN], indirect=True)
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_what_speaks_ray_is_told_from_the_rest(
+    scheme: str, cluster: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """On loopback too: a cluster with the token, without it, with another one, and a server of something else."""
+    monkeypatch.setattr(ray_session, "_PROBES", 1)
+    address = f"{scheme}127.0.0.1:{cluster}"
+    with pytest.raises(ResourceError, match=r"wants a token\. Set RAY_AUTH_MODE=token"):
+        check_speaks_ray(address)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    with pytest.raises(ResourceError, match=r"RAY_AUTH_MODE is token, but there is no token here"):
+        check_speaks_ray(address)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "absent"))
+    with pytest.raises(StoreError, match="absent cannot be read"):
+        check_speaks_ray(address)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    check_speaks_ray(address)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "f" * 64)
+    with pytest.raises(ResourceError, match="refuses the token"):
+        check_speaks_ray(address)
+
+
+def test_what_is_no_ray_is_named(dashboard: tuple[type[Dashboard], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dashboard's port for the head's, with where each is for."""
+    monkeypatch.setattr(ray_session, "_PROBES", 1)
+    with pytest.raises(ResourceError, match=r"does not answer as Ray does.*http://HOST:8265\) is for `submit`"):
+        check_speaks_ray(dashboard[1].removeprefix("http://"))
 
 
 class Dashboard(http.server.BaseHTTPRequestHandler):

@@ -179,12 +179,12 @@ def test_a_server_that_is_not_there_is_one_paragraph(study: Path, monkeypatch: p
 def test_a_server_that_is_no_ray_is_said_to_be_none(study: Path) -> None:
     """Something listens, and hangs up at once."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        ending = threading.Thread(target=lambda: [server.accept()[0].close() for _ in range(2)], daemon=True)
+        ending = threading.Thread(target=lambda: [server.accept()[0].close() for _ in range(3)], daemon=True)
         ending.start()
         result = call(study, "--store", "/s", "--address", f"http://127.0.0.1:{server.getsockname()[1]}")
         ending.join()
     assert result.exit_code == 2
-    assert "did not answer" in result.stderr
+    assert "it is no dashboard of Ray's. `submit` wants the dashboard's address" in result.stderr
     assert result.stderr.count("\n") == 1
 
 

@@ -36,7 +36,14 @@ def drawn(block: Any) -> str:
 def standing(**changes: Any) -> dict[str, Any]:
     """Return where an imagined study stands."""
     counts = {"finished": 12, "diverged": 0, "out_of_memory": 0, "failed": 0, "running": 6, "missing": 14}
-    return {"study": "tiny", "trials": 32, **counts, "launches": [LAUNCH], **changes}
+    return {
+        "study": "tiny",
+        "run_command": "hyperscale run tiny.py",
+        "trials": 32,
+        **counts,
+        "launches": [LAUNCH],
+        **changes,
+    }
 
 
 def test_the_view_names_all_that_one_looks_for() -> None:

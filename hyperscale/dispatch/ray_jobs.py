@@ -13,7 +13,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from hyperscale.dispatch.following import JobRequest, JobState, LostConnectionError
-from hyperscale.dispatch.ray_session import check_authenticated
+from hyperscale.dispatch.ray_head import answers
+from hyperscale.dispatch.ray_session import check_authenticated, token_to_send
 from hyperscale.dispatch.ray_tune import prepare_environment
 from hyperscale.errors import ResourceError
 
@@ -37,8 +38,19 @@ class RayJobs:
         self.shown = shown_address(self.address)
         prepare_environment()
         check_authenticated(self.address)
-        with self._translated(), _no_overrides():
-            self._client = _client(self.address)
+        token_to_send()  # Ray would say at length that it is missing
+        try:
+            with self._translated(), _no_overrides():
+                self._client = _client(self.address)
+        except LostConnectionError as problem:
+            if self._listens():
+                raise ResourceError(_no_dashboard_text(self.shown)) from problem
+            raise
+
+    def _listens(self) -> bool:
+        """Whether somebody takes connections at the address, whatever it is."""
+        parts = urlsplit(self.address)
+        return answers(f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}") is None
 
     def submit(self, request: JobRequest) -> None:
         """Start a job; one that runs already under this identifier is left alone."""
@@ -122,6 +134,8 @@ class RayJobs:
         except RuntimeError as problem:
             code = _status_code(problem)
             first = _first_line(problem)
+            if "Version check returned" in first:
+                raise ResourceError(_no_dashboard_text(self.shown)) from problem
             if code is None and "WebSocket" not in str(problem):
                 raise ResourceError(f"The job server at {self.shown} cannot be used: {first}") from problem
             if code is None or code >= 500:
@@ -201,6 +215,14 @@ def _first_line(problem: Exception) -> str:
 def _status_code(problem: RuntimeError) -> int | None:
     match = re.search(r"status code (\d{3})", str(problem))
     return int(match.group(1)) if match else None
+
+
+def _no_dashboard_text(address: str) -> str:
+    return (
+        f"Something listens at {address}, but it is no dashboard of Ray's. `submit` wants the dashboard's address, "
+        "http://HOST:8265 unless the cluster was started otherwise; port 6379, the head's control service, is for "
+        "`run --address HOST:6379`."
+    )
 
 
 def _token_text(address: str, answer: str) -> str:

@@ -15,6 +15,7 @@ import socket
 import stat
 import sys
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -28,10 +29,11 @@ from hyperscale.recording.credentials import check_private
 _MODE, _TOKEN, _TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 _CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 _INSIDE_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-_PROBE_S = 5.0
+_PROBE_S, _PROBES = 5.0, 4
 _ALIVE = 0  # of Ray's GcsNodeInfo
 _LONGEST_TEMP = 36  # below it Ray's sockets lie, whose paths may have 107 characters
 _GCS_PROBE, _CLIENT_PROBE = "/ray.rpc.NodeInfoGcsService/CheckAlive", "/ray.rpc.RayletDriver/ClusterInfo"
+_WHERE = f"{_TOKEN}, a file of mode 600 that {_TOKEN_PATH} names, or ~/.ray/auth_token"
 _HOW = (
     "Start the cluster with a token (`ray get-auth-token --generate` makes one; every node gets the same file, with "
     "RAY_AUTH_MODE=token), and give it here: RAY_AUTH_MODE=token with RAY_AUTH_TOKEN, or with RAY_AUTH_TOKEN_PATH or "
@@ -190,8 +192,50 @@ def check_authenticated(address: str) -> None:
     if _answers(scheme, host, port, token) is False:
         raise ResourceError(
             f"The Ray cluster at {place} refuses the token given here. Give the one that its nodes were started with, "
-            f"in {_TOKEN}, {_TOKEN_PATH} or ~/.ray/auth_token."
+            f"in {_WHERE}."
         )
+
+
+def check_speaks_ray(address: str) -> None:
+    """Raise `ResourceError` where what listens at HOST:PORT or ray://HOST:PORT is no Ray, or wants another token.
+
+    Ray's own client would try for minutes, and ends the process, in C++, where the mode is token and there is none.
+    """
+    place = _cluster_found_here() if address == "auto" else address
+    scheme, host, port = _parts(place)
+    if port is None or not host:
+        return
+    token, answer = token_to_send(), None
+    for tries in range(_PROBES):
+        answer = _answers(scheme, host, port, token)
+        if answer is not None:
+            break
+        time.sleep(tries and 1.0)
+    if answer is None:
+        raise ResourceError(
+            f"Something listens at {place}, but it does not answer as Ray does. --address of `run` is the head's "
+            "control service (HOST:6379) or Ray Client's server (ray://HOST:10001); the dashboard (http://HOST:8265) "
+            "is for `submit`."
+        )
+    if answer is False:
+        refused = "refuses the token given here" if token else "wants a token"
+        raise ResourceError(
+            f"The Ray cluster at {place} {refused}. Set {_MODE}=token, and give the token that its nodes were started "
+            f"with, in {_WHERE}."
+        )
+
+
+def token_to_send() -> str | None:
+    """Return the token that Ray's clients will send, None where they send none.
+
+    Raises `ResourceError` where RAY_AUTH_MODE says token and there is none.
+    """
+    if os.environ.get(_MODE, "").lower() != "token":
+        return None
+    token = find_token()
+    if token is None:
+        raise ResourceError(f"{_MODE} is token, but there is no token here. Give it in {_WHERE}.")
+    return token
 
 
 def find_token() -> str | None:

@@ -18,7 +18,13 @@ from hyperscale.dispatch.pack_queue import PackQueue, Patience
 from hyperscale.dispatch.parcels import Reports
 from hyperscale.dispatch.probe import device_key_here, device_memory, measure_here
 from hyperscale.dispatch.ray_head import HeadWatch, answers, await_return, cluster_seen_by, num_restarts
-from hyperscale.dispatch.ray_session import addresses_of, check_authenticated, end_own_session, start_own_session
+from hyperscale.dispatch.ray_session import (
+    addresses_of,
+    check_authenticated,
+    check_speaks_ray,
+    end_own_session,
+    start_own_session,
+)
 from hyperscale.dispatch.worker import CHECKPOINT_INTERVAL_S, default_device
 from hyperscale.errors import HyperscaleError, ResourceError
 from hyperscale.packing import DEFAULT_MEMORY_BYTES, Pack, Speed
@@ -198,6 +204,7 @@ class RayTune(Executor):
         if self.address:
             check_address(self.address)
             check_authenticated(self.address)
+            check_speaks_ray(self.address)
         try:
             # Never without an address: that would join whatever cluster last wrote its own on this machine.
             if self.address:

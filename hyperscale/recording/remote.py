@@ -156,7 +156,9 @@ class Remote:
                     ) from problem
                 if not self._troubled:
                     self._troubled = True
-                    self.say(f"The store {self.url} does not answer ({what}): {_said(problem)}. Trying again …")
+                    self.say(
+                        f"The store {self.url} does not answer ({what}): {_said(problem)}. Trying again for a minute …"
+                    )
                 time.sleep(pause_s)
             else:
                 self._troubled = False

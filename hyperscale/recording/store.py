@@ -79,6 +79,20 @@ class Store:
         folder = self.folder / "journal"
         return Journal(folder, launch, None if self.remote is None else Pieces(self.remote, folder))
 
+    def check_writable(self) -> None:
+        """Raise `StoreError` where the folder, or the nearest one above it that exists, cannot be written to."""
+        nearest = next(path for path in (self.folder / "journal", *(self.folder / "journal").parents) if path.exists())
+        if not nearest.is_dir():
+            raise self._unwritable(f"{nearest} is no folder")
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise self._unwritable("permission denied" if nearest == self.folder else f"no permission in {nearest}")
+
+    def _unwritable(self, why: str) -> StoreError:
+        return StoreError(
+            f"The store {self.folder} cannot be written to: {why}. "
+            "Choose another folder with --store or HYPERSCALE_STORE."
+        )
+
     def prepare(self) -> list[Path]:
         """Create the journal's folder and write into it once; return the folders created, outermost first.
 
@@ -92,10 +106,7 @@ class Store:
             with tempfile.TemporaryFile(dir=journal):
                 pass
         except OSError as problem:
-            raise StoreError(
-                f"The store {self.folder} cannot be written to: {problem.strerror or problem}. "
-                "Choose another folder with --store or HYPERSCALE_STORE."
-            ) from problem
+            raise self._unwritable(problem.strerror or str(problem)) from problem
         if self.remote is not None:
             self._prepare_remote(self.remote)
         else:
