@@ -56,7 +56,7 @@ def check_ordering(claim: Ordering, table: pd.DataFrame) -> Verdict:
         return replace(inconclusive(claim, Cause.UNDERPOWERED, text), notes=notes)
     per_seed = gaps.mean(axis=1).groupby(level="seed").mean()
     mean, interval = mean_interval(per_seed.to_numpy())
-    verdict = _judge_order(claim, interval, gaps, len(per_seed))
+    verdict = _judge_order(claim, interval, gaps, "geometric means" if positive else "means")
     if unequal:
         verdict = inconclusive(claim, Cause.BUDGET, f"{unequal}.")
     elif untaught := no_better_than_zero(claim, rows, (lows, highs), claim.at_each):
@@ -73,22 +73,23 @@ def check_ordering(claim: Ordering, table: pd.DataFrame) -> Verdict:
     )
 
 
-def _judge_order(claim: Ordering, interval: tuple[float, float] | None, gaps: pd.DataFrame, num_seeds: int) -> Verdict:
-    means = gaps.mean(axis=0)
+def _judge_order(claim: Ordering, interval: tuple[float, float] | None, gaps: pd.DataFrame, means_are: str) -> Verdict:
+    means, num_seeds = gaps.mean(axis=0), gaps.index.get_level_values("seed").nunique()
     low, high = claim.methods
     where = "sizes in their common range" if is_size(claim.at_each) else f"values of {claim.at_each}"
     count = f"the trained {low} is below {high} at {int((means < 0).sum())} of {len(means)} {where}"
     if interval is None:
         return inconclusive(claim, Cause.UNDERPOWERED, f"one seed has no spread; {count}. Run more seeds.")
+    count += f", comparing {means_are} over {num_seeds} seeds"
     if interval[1] < 0:
-        return Verdict.of(claim, "supported", f"{count}, on average over {num_seeds} seeds.")
+        return Verdict.of(claim, "supported", f"{count}.")
     if interval[0] > 0:
-        text = f"the order is the opposite: {count} ({num_seeds} seeds).{_about_training(claim.metric, low)}"
+        text = f"the order is the opposite: {count}.{_about_training(claim.metric, low)}"
         return Verdict.of(claim, "contradicted", text)
     return inconclusive(
         claim,
         Cause.UNDERPOWERED,
-        f"{count}, but across {num_seeds} seeds the difference is within its spread. Run more seeds.",
+        f"{count}, but the difference is within the seeds' spread. Run more seeds.",
     )
 
 

@@ -23,10 +23,11 @@ from hyperscale.study import StudyFile
 from hyperscale.trial import TrialRecord
 
 _SCALING_CAPTION = (
-    "Faint marks: every finished trial. Bold: the envelope, the smallest value over learning rates and seeds "
-    "at each size. Thin line and band: the fitted power law with its 95 % band. Triangles: the slopes that "
-    "the theorems name, to be compared with the curve of the same colour; O is a rate the method should "
-    "reach, Ω one that no network of the kind can beat on the hardest target."
+    "Faint marks: every finished trial. Bold: the envelope, the smallest value over learning rates and seeds at each "
+    "size. Thin line and band: the least-squares power law through it with its 95 % band; the table's exponents, which "
+    "the verdicts use, weigh the scatter of seeds too and may differ from its slope. Triangles: the slopes that the "
+    "theorems name, to be compared with the curve of the same colour; O is a rate the method should reach, Ω one that "
+    "no network of the kind can beat on the hardest target."
 )
 _FLOOR_CAPTION = (
     " Grey line: the per-instance infimum, what no primary network of the size errs less than on the worst instance; a "
