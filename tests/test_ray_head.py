@@ -91,13 +91,16 @@ def test_waiting_for_a_head_ends_when_it_returns(listener: socket.socket, monkey
 
 
 def test_a_process_begins_anew_a_bounded_number_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same command is executed with one more restart on its account; after five it is not."""
+    """With the same command, one more restart on its account, and its own Ray ended before; after five not at all."""
     calls: list[list[str]] = []
+    ended: list[int] = []
+    monkeypatch.setattr(ray_head, "_end_own_ray", lambda: ended.append(len(calls)))  # it is the tests' own session
     monkeypatch.setattr(ray_head.os, "execv", lambda path, words: calls.append(list(words)))
     monkeypatch.setattr(ray_head.sys, "orig_argv", ["python", "-m", "hyperscale.cli", "run", "a study.py"])
     monkeypatch.setenv("HYPERSCALE_HEAD_LOSSES", "0")
     for _ in range(ray_head.MOST_RESTARTS + 3):
         begin_anew()
     assert len(calls) == ray_head.MOST_RESTARTS
+    assert ended == list(range(ray_head.MOST_RESTARTS))
     assert calls[0][1:] == ["-m", "hyperscale.cli", "run", "a study.py"]
     assert ray_head.num_restarts() == ray_head.MOST_RESTARTS
