@@ -46,6 +46,19 @@ study = Study(
 '''
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes share the tests: those that start Ray go to one of them, first; the rest by files.
+
+    Two Rays at once would fight for two cores, and a file's tests may share what a fixture made.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+    for item in items:
+        group = "ray" if item.get_closest_marker("ray") else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture
 def write_study(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes a study file and returns its path."""
