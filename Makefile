@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STORE ?= results
 SEED ?= 0
+# Two processes, of which one has all tests that start Ray.
+PYTEST_PROCESSES ?= -n 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help demo test lint test-slow test-gpu chaos fuzz clean \
 	bench bench-battery bench-cells bench-ray bench-driver bench-recording bench-mlflow bench-packs bench-gpu bench-power \
@@ -23,7 +25,7 @@ demo: $(VENV)/installed  ## Train the quickstart study and write its report (abo
 	$(BIN)/hyperscale report studies/quickstart.py --store $(STORE)
 
 test: lint  ## Lint, check types and imports, and run the default tests.
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_PROCESSES)
 
 lint: $(VENV)/installed  ## ruff, mypy --strict, import floors.
 	$(BIN)/ruff check .

@@ -50,6 +50,7 @@ def watch(process: subprocess.Popen[str], until: Callable[[set[Listener]], bool]
     return seen
 
 
+@pytest.mark.ray
 def test_a_default_run_listens_on_loopback_only(write_study: Callable[..., Path], tmp_path: Path) -> None:
     """Every socket of the driver, of Ray's servers and of the workers, from the start to the end of a study."""
     study = write_study(fault_study(tmp_path, ["well"] * 4 + ["slow"] * 4))
