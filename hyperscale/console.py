@@ -185,7 +185,7 @@ class ProgressView:
 
 def plan_data(launch: Launch) -> dict[str, Any]:
     """Return what `plan` tells, as plain JSON data."""
-    workers = launch.executor.workers()
+    workers = launch.executor.workers() if launch.packs else 1
     rows = pack_rows(launch.packs)
     return {
         "study": launch.study_file.study.name,
@@ -198,6 +198,7 @@ def plan_data(launch: Launch) -> dict[str, Any]:
         "estimated_core_seconds": round(sum(pack.estimated_seconds for pack in launch.packs), 1),
         "estimated_wall_seconds": round(estimated_wall_seconds(launch.packs, workers), 1),
         "workers": workers,
+        "cluster": getattr(launch.executor, "address", None),
         "memory_bytes_per_pack": max((row["memory_bytes"] for row in rows), default=0),
         "advice": _advice(launch),
     }
@@ -227,13 +228,14 @@ def print_plan(headline: str, data: dict[str, Any], one_seed: dict[str, Any] | N
     if not data["to_run"]:
         return
     console.print(plan_table(data["programs"]))
-    wall, workers = data["estimated_wall_seconds"], data["workers"]
+    wall, workers, cluster = data["estimated_wall_seconds"], data["workers"], data["cluster"]
+    place = f"{workers} workers of the cluster at {cluster}" if cluster else f"this machine's {workers} cores"
     console.print(
-        f"[bold]About {duration(wall)} of training on this machine's {workers} cores[/bold], Ray's start (10 s or so) "
+        f"[bold]About {duration(wall)} of training on {place}[/bold], Ray's start (10 s or so) "
         f"apart. One core alone: {duration(data['estimated_core_seconds'])}. {_basis(data['programs'])}"
     )
     have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if data["memory_bytes_per_pack"] > have:
+    if data["memory_bytes_per_pack"] > have and not cluster:
         console.print(
             f"[bold yellow]The largest pack wants {memory(data['memory_bytes_per_pack'])} and this machine has "
             f"{memory(have)}.[/bold yellow] Use smaller networks or samples, or a larger machine."

@@ -5,10 +5,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from hyperscale.dispatch import ray_packs
 from hyperscale.dispatch import worker as worker_module
 from hyperscale.dispatch.executor import Executor
 from hyperscale.dispatch.in_process import InProcess
@@ -216,6 +218,31 @@ class TestRayTune:
         """Joining what is not there names the address and the ways out, at once."""
         with pytest.raises(ResourceError, match=rf"{address}.*--executor in-process"):
             check_address(address)
+
+
+@pytest.mark.parametrize(
+    ("asked", "grows", "workers"),
+    [
+        ({}, False, 8),  # where there is a GPU a pack takes a quarter of one
+        ({"gpus_per_pack": 0.0}, False, 2 + 16),
+        ({"gpus_per_pack": 1.0, "cpus_per_pack": 4.0}, False, 2),
+        ({"cpus_per_pack": 0.5, "gpus_per_pack": 0.0}, False, 4 + 32),
+        ({"gpus_per_pack": 1.0}, True, 16),
+    ],
+)
+def test_packs_are_made_for_the_workers_of_the_cluster(
+    asked: dict[str, float], grows: bool, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for this machine's cores: a small node with CPUs alone, one with two GPUs, one that is gone."""
+    have: list[dict[str, Any]] = [
+        {"Alive": True, "Resources": {"CPU": 2.0}},
+        {"Alive": True, "Resources": {"CPU": 16.0, "GPU": 2.0}},
+        {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}},
+    ]
+    monkeypatch.setattr(ray_packs, "may_grow", lambda: grows)
+    executor = RayTune("head:6379", **asked)
+    monkeypatch.setattr(executor, "_session", lambda: SimpleNamespace(nodes=lambda: have))
+    assert executor.workers() == workers
 
 
 class TestPackWorker:

@@ -32,6 +32,7 @@ from hyperscale.settings.setting import Setting
 
 _AHEAD, _MOST_AHEAD = "TUNE_MAX_PENDING_TRIALS_PG", 200
 _GPU_SHARE = 0.25
+_GROWN = 16
 _ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -97,6 +98,11 @@ class Resources:
     def bundle(self) -> dict[str, float]:
         """Return the resources as Ray names them."""
         return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {})}
+
+
+def _slots(have: Mapping[str, float], wanted: Mapping[str, float]) -> int:
+    """Return how many packs fit on a node at once."""
+    return int(min((have.get(name, 0.0) / amount for name, amount in wanted.items() if amount), default=0.0) + 1e-9)
 
 
 class RayTune(Executor):
@@ -166,8 +172,16 @@ class RayTune(Executor):
         return ray
 
     def workers(self) -> int:
-        """One pack per requested share of this machine's cores; a joined cluster is not asked."""
-        return max(1, int((os.cpu_count() or 1) / self.cpus_per_pack))
+        """How many packs may run at once: by this machine's cores, or by what the nodes of a joined cluster have.
+
+        A cluster that can grow is taken for one of `_GROWN` workers at least, so that there are packs to grow for.
+        """
+        if not self.address:
+            return max(1, int((os.cpu_count() or 1) / self.cpus_per_pack))
+        nodes = self._session().nodes()
+        wanted = self._resources(nodes).bundle()
+        found = sum(_slots(node.get("Resources", {}), wanted) for node in nodes if node.get("Alive"))
+        return max(1, found, _GROWN if ray_packs.may_grow() else 0)
 
     def run(self, packs: Sequence[Pack], events: Events, checkpoints: Path) -> None:
         """Start or join Ray, train the packs, and leave Ray as it was found."""
