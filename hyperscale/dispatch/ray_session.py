@@ -30,6 +30,7 @@ _MODE, _TOKEN, _TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_
 _CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 _INSIDE_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 _PROBE_S, _PROBES = 5.0, 4
+_NODE_WAIT_S = 30
 _ALIVE = 0  # of Ray's GcsNodeInfo
 _LONGEST_TEMP = 36  # below it Ray's sockets lie, whose paths may have 107 characters
 _GCS_PROBE, _CLIENT_PROBE = "/ray.rpc.NodeInfoGcsService/CheckAlive", "/ray.rpc.RayletDriver/ClusterInfo"
@@ -132,9 +133,14 @@ def addresses_of(address: str) -> contextlib.AbstractContextManager[None]:
     from ray import _raylet
 
     module: Any = _raylet
-    nodes = module.GcsClient(address=place).get_all_node_info(timeout=_PROBE_S)
-    here = any(node.node_manager_address == "127.0.0.1" for node in nodes.values() if node.state == _ALIVE)
-    return _loopback_addresses() if here else contextlib.nullcontext()
+    client, alive = module.GcsClient(address=place), set[str]()
+    for _ in range(_NODE_WAIT_S):  # the head's own node comes up after its control service
+        nodes = client.get_all_node_info(timeout=_PROBE_S).values()
+        alive = {node.node_manager_address for node in nodes if node.state == _ALIVE}
+        if alive:
+            break
+        time.sleep(1.0)
+    return _loopback_addresses() if "127.0.0.1" in alive else contextlib.nullcontext()
 
 
 def _own_folder() -> dict[str, str]:
