@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hyperscale.packing import Pack, estimated_wall_seconds
+from hyperscale.recording.remote import local_path, url_of
 from hyperscale.study import PER_SETTING
 from hyperscale.trial import TrialStatus
 
@@ -230,9 +231,10 @@ def print_plan(headline: str, data: dict[str, Any], one_seed: dict[str, Any] | N
     console.print(plan_table(data["programs"]))
     wall, workers, cluster = data["estimated_wall_seconds"], data["workers"], data["cluster"]
     place = f"{workers} workers of the cluster at {cluster}" if cluster else f"this machine's {workers} cores"
+    start = "" if cluster else ", Ray's start (10 s or so) apart"
     console.print(
-        f"[bold]About {duration(wall)} of training on {place}[/bold], Ray's start (10 s or so) "
-        f"apart. One core alone: {duration(data['estimated_core_seconds'])}. {_basis(data['programs'])}"
+        f"[bold]About {duration(wall)} of training on {place}[/bold]{start}. "
+        f"One core alone: {duration(data['estimated_core_seconds'])}. {_basis(data['programs'])}"
     )
     have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if data["memory_bytes_per_pack"] > have and not cluster:
@@ -240,7 +242,7 @@ def print_plan(headline: str, data: dict[str, Any], one_seed: dict[str, Any] | N
             f"[bold yellow]The largest pack wants {memory(data['memory_bytes_per_pack'])} and this machine has "
             f"{memory(have)}.[/bold yellow] Use smaller networks or samples, or a larger machine."
         )
-    if one_seed is not None:
+    if one_seed is not None and not cluster:
         console.print(
             "[bold yellow]Too long for a laptop.[/bold yellow] Use a cluster (run --address ...), or begin with "
             f"--seeds 1: about {duration(one_seed['estimated_wall_seconds'])} here."
@@ -266,7 +268,11 @@ def status_data(
     running = sum(int(launch.get("running", 0)) for launch in launches)
     return {
         "study": study_file.study.name,
-        "run_command": shlex.join(["hyperscale", "run", str(study_file.path), *store_words(store)]),
+        "run_command": shlex.join(
+            ["hyperscale", "run", str(study_file.path)]
+            + ([] if num_seeds is None else ["--seeds", str(num_seeds)])
+            + store_words(store)
+        ),
         "trials": len(trials),
         **{status.value: counts[status] for status in TrialStatus},
         "running": running,
@@ -278,7 +284,8 @@ def status_data(
 
 def store_words(store: Store) -> list[str]:
     """Return the option of a command that names a store, nothing for the one that is taken without."""
-    return [] if store.folder == Path("results").resolve() else ["--store", store.place]
+    usual = Path(os.environ.get("HYPERSCALE_STORE") or "results")
+    return [] if url_of(usual) is None and store.folder == local_path(usual) else ["--store", store.place]
 
 
 def status_words(data: Mapping[str, Any]) -> str:

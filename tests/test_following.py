@@ -129,11 +129,11 @@ def test_patience_is_for_each_loss_anew() -> None:
 
 
 def test_a_job_that_ended_while_the_log_was_quiet_has_ended() -> None:
-    """A log that hangs open does not keep the follower."""
-    server = PlayedServer([RUNNING, RUNNING, DONE], [["x", "", "", "never"]])
+    """A log that hangs open does not keep the follower; what came between the quiet and the end is not missed."""
+    server = PlayedServer([RUNNING, RUNNING, DONE], [["x", "", "", "y", "", "never"]])
     follower = Watched(server)
     assert follower.follow("tiny-1") == DONE
-    assert follower.output == ["x"]
+    assert follower.output == ["x", "y"]
 
 
 def test_a_job_that_the_cluster_forgot_is_submitted_anew() -> None:

@@ -32,7 +32,8 @@ def test_nothing_is_said_before_there_is_anything_to_judge_by(clock: Clock) -> N
     assert forecast.remaining_s(50.0, 100.0) is None
     clock.now += 4
     assert forecast.remaining_s(0.5, 100.0) is None
-    assert Forecast(clock).remaining_s(0.0, 0.0) is None
+    clock.now += 10
+    assert forecast.remaining_s(50.0, 0.0) is None
 
 
 def test_the_wait_for_the_first_news_is_not_slowness(clock: Clock) -> None:
@@ -65,5 +66,10 @@ def test_what_a_checkpoint_had_is_no_speed(clock: Clock) -> None:
     clock.now += 10
     forecast.moved(0, 0.9, 90.0)
     assert forecast.remaining_s(90.0, 100.0) == pytest.approx(10.0)
+    forecast.lost(0)
+    clock.now += 90
+    assert forecast.remaining_s(90.0, 100.0) == pytest.approx(100.0), "a lost pack has no pace, and the work waits"
+    clock.now -= 90
+    forecast.moved(0, 0.9, 90.0)
     forecast.begin_round()
     assert forecast.remaining_s(90.0, 200.0) == pytest.approx(110.0)

@@ -47,6 +47,7 @@ def test_a_pack_keeps_away_from_nodes() -> None:
 
 def test_an_autoscaler_is_told_by_its_node_types() -> None:
     """Ray reports nodes as types of their own where nothing scales, and the configured types where something does."""
-    fixed = b'{"autoscaler_report": {"active_nodes": {"node_cf0ad2": 1}}}'
+    fixed = b'{"autoscaler_report": {"active_nodes": {"node_cf0a": 1}, "node_type_mapping": {"cf0a": "node_cf0a"}}}'
+    empty = b'{"autoscaler_report": {"active_nodes": {}, "node_type_mapping": {"ff00": "ray.head.default"}}}'
     scaled = b'{"autoscaler_report": {"active_nodes": {"ray.head.default": 1}}}'
-    assert [names_node_types(status) for status in (fixed, scaled, b"{}")] == [False, True, False]
+    assert [names_node_types(status) for status in (fixed, scaled, empty, b"{}")] == [False, True, True, False]

@@ -92,12 +92,19 @@ def test_a_cluster_elsewhere_wants_a_token_here(address: str) -> None:
 
 
 def test_auto_is_the_cluster_that_it_finds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """In RAY_ADDRESS or where Ray notes it; where there is none, Ray says so."""
+    """In RAY_ADDRESS, among the processes, or where Ray noted one, which may be gone; without any Ray says so."""
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.setattr("ray._private.services.find_gcs_addresses", set)
     check_authenticated("auto")
     (tmp_path / "ray").mkdir()
     (tmp_path / "ray" / "ray_current_cluster").write_text("192.0.2.8:6379\n")
     with pytest.raises(ResourceError, match=r"192\.0\.2\.8:6379"):
+        check_authenticated("auto")
+    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1\n")
+    with pytest.raises(ResourceError, match=r"Nobody answers at 127\.0\.0\.1:1 .*last cluster was"):
+        check_speaks_ray("auto")
+    monkeypatch.setattr("ray._private.services.find_gcs_addresses", lambda: {"192.0.2.9:6379"})
+    with pytest.raises(ResourceError, match=r"192\.0\.2\.9:6379"):
         check_authenticated("auto")
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
     check_authenticated("auto")
@@ -159,10 +166,21 @@ def test_what_speaks_ray_is_told_from_the_rest(
     with pytest.raises(StoreError, match="absent cannot be read"):
         check_speaks_ray(address)
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # Ray goes by no proxy, and so does the question
     check_speaks_ray(address)
     monkeypatch.setenv("RAY_AUTH_TOKEN", "f" * 64)
     with pytest.raises(ResourceError, match="refuses the token"):
         check_speaks_ray(address)
+
+
+def test_a_job_of_the_cluster_itself_is_not_questioned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is a cluster with TLS, which the question does not speak."""
+    for name, value in (("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"), ("RAY_USE_TLS", "1")):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            check_speaks_ray("127.0.0.1:1")
+    with pytest.raises(ResourceError, match="Nobody answers"):
+        check_speaks_ray("127.0.0.1:1")
 
 
 def test_what_is_no_ray_is_named(dashboard: tuple[type[Dashboard], str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,3 +73,15 @@ def test_a_store_is_probed_before_training(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"file/sub cannot be written to: Not a directory.*--store"):
         Store(folder=tmp_path / "file" / "sub").prepare()
+
+
+def test_where_nothing_may_be_made_is_told_beforehand(tmp_path: Path) -> None:
+    """A folder below a file, a name that is too long: one sentence with the remedy, and nothing made."""
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file" / "store", tmp_path / ("x" * 300)):
+        with pytest.raises(StoreError, match=r"cannot be written to: .*--store"):
+            Store(folder=folder).check_writable()
+        with pytest.raises(StoreError, match=r"cannot be written to: .*--store"):
+            Store(folder=folder).prepare()
+    Store(folder=tmp_path / "a" / "b").check_writable()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import shlex
 import socket
@@ -179,12 +180,34 @@ def test_a_server_that_is_not_there_is_one_paragraph(study: Path, monkeypatch: p
 def test_a_server_that_is_no_ray_is_said_to_be_none(study: Path) -> None:
     """Something listens, and hangs up at once."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        ending = threading.Thread(target=lambda: [server.accept()[0].close() for _ in range(3)], daemon=True)
+        ending = threading.Thread(target=lambda: [server.accept()[0].close() for _ in range(2)], daemon=True)
         ending.start()
         result = call(study, "--store", "/s", "--address", f"http://127.0.0.1:{server.getsockname()[1]}")
         ending.join()
     assert result.exit_code == 2
-    assert "it is no dashboard of Ray's. `submit` wants the dashboard's address" in result.stderr
+    assert "answers as Ray's dashboard does. `submit` wants the dashboard's address" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("answer", ['{"name": "other"}', "[]", '{"ray_version": "abc"}', "nothing", ""])
+def test_a_server_of_something_else_is_said_to_be_none(answer: str, study: Path) -> None:
+    """It answers everything with the same JSON, or with none."""
+
+    class Other(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(answer.encode())
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        result = call(study, "--store", "/s", "--address", f"http://127.0.0.1:{server.server_address[1]}")
+        server.shutdown()
+    assert result.exit_code == 2
+    assert "answers as Ray's dashboard does" in result.stderr
     assert result.stderr.count("\n") == 1
 
 

@@ -110,17 +110,22 @@ class Follower:
             self.sleep(FIRST_PAUSE_S)
 
     def _read(self, submission_id: str) -> JobState | None:
-        """Write what is new in the log until it ends, and return where the job stands then."""
+        """Write what is new in the log until it ends, and return where the job stands then.
+
+        A job that is found to have ended in a quiet moment may have written since: its log is done when it ends, or
+        when a whole quiet while has passed after that.
+        """
         if self.server.state(submission_id) is None:
             return None
-        skip = self._num_seen
+        skip, ended = self._num_seen, False
         with contextlib.closing(self.server.log(submission_id)) as chunks:
             for chunk in chunks:
                 self._answered()
                 if not chunk:
                     state = self.server.state(submission_id)
-                    if state is None or state.ended:
+                    if state is None or (state.ended and ended):
                         return state
+                    ended = state.ended
                 fresh, skip = chunk[skip:], max(0, skip - len(chunk))
                 if fresh:
                     self.write(fresh)

@@ -35,6 +35,10 @@ class Forecast:
             began, start, _ = self._running.get(pack, (now, fraction, fraction))
             self._running[pack] = (began, start, fraction)
 
+    def lost(self, pack: int) -> None:
+        """Note that a pack runs no more; when it does again its pace is told anew."""
+        self._running.pop(pack, None)
+
     def remaining_s(self, done_weight: float, whole_weight: float) -> float | None:
         """Return the seconds left, or None while there is too little to judge by."""
         if self._began is None or not whole_weight:

@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from hyperscale.dispatch.following import JobRequest, JobState, LostConnectionError
-from hyperscale.dispatch.ray_head import answers
 from hyperscale.dispatch.ray_session import check_authenticated, token_to_send
 from hyperscale.dispatch.ray_tune import prepare_environment
 from hyperscale.errors import ResourceError
@@ -42,15 +41,11 @@ class RayJobs:
         try:
             with self._translated(), _no_overrides():
                 self._client = _client(self.address)
+        except (KeyError, TypeError, ValueError) as problem:  # JSON, but not what Ray's version looks like
+            raise ResourceError(_no_dashboard_text(self.shown)) from problem
         except LostConnectionError as problem:
-            if self._listens():
-                raise ResourceError(_no_dashboard_text(self.shown)) from problem
-            raise
-
-    def _listens(self) -> bool:
-        """Whether somebody takes connections at the address, whatever it is."""
-        parts = urlsplit(self.address)
-        return answers(f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}") is None
+            text = f"{problem} It takes connections: behind a tunnel or a proxy the head itself may be down."
+            raise ResourceError(f"{text} {_no_dashboard_text(self.shown)}") from problem
 
     def submit(self, request: JobRequest) -> None:
         """Start a job; one that runs already under this identifier is left alone."""
@@ -219,7 +214,7 @@ def _status_code(problem: RuntimeError) -> int | None:
 
 def _no_dashboard_text(address: str) -> str:
     return (
-        f"Something listens at {address}, but it is no dashboard of Ray's. `submit` wants the dashboard's address, "
+        f"Nothing at {address} answers as Ray's dashboard does. `submit` wants the dashboard's address, "
         "http://HOST:8265 unless the cluster was started otherwise; port 6379, the head's control service, is for "
         "`run --address HOST:6379`."
     )

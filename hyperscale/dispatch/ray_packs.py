@@ -230,8 +230,9 @@ def may_grow() -> bool:
 
 def names_node_types(status: bytes) -> bool:
     """Whether an autoscaler's report is of node types; without an autoscaler each node is a type of its own."""
-    active = (json.loads(status).get("autoscaler_report") or {}).get("active_nodes") or {}
-    return any(not str(name).startswith("node_") for name in active)
+    report = json.loads(status).get("autoscaler_report") or {}
+    names = {*(report.get("active_nodes") or {}), *(report.get("node_type_mapping") or {}).values()}
+    return any(not str(name).startswith("node_") for name in names)
 
 
 def _reason(trial: Any) -> str:

@@ -23,13 +23,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from hyperscale.dispatch.ray_head import answers
 from hyperscale.errors import ResourceError
 from hyperscale.recording.credentials import check_private
 
 _MODE, _TOKEN, _TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 _CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+_TLS, _KUBERNETES = "RAY_USE_TLS", "RAY_ENABLE_K8S_TOKEN_AUTH"
 _INSIDE_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 _PROBE_S, _PROBES = 5.0, 4
+_NODE_WAIT_S = 30
 _ALIVE = 0  # of Ray's GcsNodeInfo
 _LONGEST_TEMP = 36  # below it Ray's sockets lie, whose paths may have 107 characters
 _GCS_PROBE, _CLIENT_PROBE = "/ray.rpc.NodeInfoGcsService/CheckAlive", "/ray.rpc.RayletDriver/ClusterInfo"
@@ -132,9 +135,14 @@ def addresses_of(address: str) -> contextlib.AbstractContextManager[None]:
     from ray import _raylet
 
     module: Any = _raylet
-    nodes = module.GcsClient(address=place).get_all_node_info(timeout=_PROBE_S)
-    here = any(node.node_manager_address == "127.0.0.1" for node in nodes.values() if node.state == _ALIVE)
-    return _loopback_addresses() if here else contextlib.nullcontext()
+    client, alive = module.GcsClient(address=place), set[str]()
+    for _ in range(_NODE_WAIT_S):  # the head's own node comes up after its control service
+        nodes = client.get_all_node_info(timeout=_PROBE_S).values()
+        alive = {node.node_manager_address for node in nodes if node.state == _ALIVE}
+        if alive:
+            break
+        time.sleep(1.0)
+    return _loopback_addresses() if "127.0.0.1" in alive else contextlib.nullcontext()
 
 
 def _own_folder() -> dict[str, str]:
@@ -203,8 +211,14 @@ def check_speaks_ray(address: str) -> None:
     """
     place = _cluster_found_here() if address == "auto" else address
     scheme, host, port = _parts(place)
-    if port is None or not host:
+    if port is None or not host or _INSIDE_A_JOB in os.environ or os.environ.get(_TLS, "0") not in ("", "0"):
         return
+    silent = answers(f"{_bracketed(host)}:{port}")
+    if silent is not None:
+        raise ResourceError(
+            f"Nobody answers at {place} ({silent.strerror or silent})"
+            + (", where this machine's last cluster was. Start one, or give its address." if address == "auto" else ".")
+        )
     token, answer = token_to_send(), None
     for tries in range(_PROBES):
         answer = _answers(scheme, host, port, token)
@@ -226,11 +240,11 @@ def check_speaks_ray(address: str) -> None:
 
 
 def token_to_send() -> str | None:
-    """Return the token that Ray's clients will send, None where they send none.
+    """Return the token that Ray's clients will send, None where they send none (or one that Kubernetes gives).
 
     Raises `ResourceError` where RAY_AUTH_MODE says token and there is none.
     """
-    if os.environ.get(_MODE, "").lower() != "token":
+    if os.environ.get(_MODE, "").lower() != "token" or os.environ.get(_KUBERNETES, "0").lower() in ("1", "true"):
         return None
     token = find_token()
     if token is None:
@@ -257,9 +271,10 @@ def _cluster_found_here() -> str:
     """Return the address that Ray's ``auto`` stands for, empty where there is none."""
     if os.environ.get("RAY_ADDRESS", "auto") not in ("", "auto", "local"):
         return os.environ["RAY_ADDRESS"]
-    folder = Path(os.environ.get("RAY_TMPDIR") or ("/tmp" if sys.platform != "win32" else tempfile.gettempdir()))
-    with contextlib.suppress(OSError, ValueError):
-        return (folder / "ray" / "ray_current_cluster").read_text().strip()
+    with contextlib.suppress(ConnectionError):
+        from ray._private import services
+
+        return str(services.get_ray_address_from_environment("auto", None) or "")
     return ""
 
 
@@ -283,7 +298,8 @@ def _answers(scheme: str, host: str, port: int, token: str | None) -> bool | Non
 
     method = _CLIENT_PROBE if scheme == "ray" else _GCS_PROBE
     metadata = [("authorization", f"Bearer {token}")] if token else []
-    with grpc.insecure_channel(f"{_bracketed(host)}:{port}") as channel:
+    options = (("grpc.enable_http_proxy", 0),)  # as Ray does
+    with grpc.insecure_channel(f"{_bracketed(host)}:{port}", options=options) as channel:
         try:
             channel.unary_unary(method)(b"", timeout=_PROBE_S, metadata=metadata)
         except grpc.RpcError as problem:

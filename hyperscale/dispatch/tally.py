@@ -177,6 +177,7 @@ class Tally:
     def lost(self, pack: int, node: str, reason: str) -> None:
         """Note that a pack's worker was lost; the executor will have the pack begin again."""
         self.nodes.where.pop(pack, None)
+        self._forecast.lost(pack)
         self.nodes.losses[node] = self.nodes.losses.get(node, 0) + 1
         self.launch.warn(f"A worker on {node} was lost: {reason} Its pack begins again from its last checkpoint.")
         self._beat(urgent=True)
@@ -190,7 +191,8 @@ class Tally:
     def progress(self, pack: int, fraction: float) -> None:
         """Note a pack's progress."""
         self._advance(pack, fraction)
-        if self.launch.leases.has_others and time.monotonic() - self._looked_at > _LOOK_AROUND_S:
+        others = self.launch.leases.has_others and self.launch.store.remote is None  # a look elsewhere may take long
+        if others and time.monotonic() - self._looked_at > _LOOK_AROUND_S:
             self.look_around()
         self._beat()
         self.launch.on_change(self)

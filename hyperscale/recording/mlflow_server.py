@@ -23,6 +23,7 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hyperscale.errors import RecordingError
 from hyperscale.recording.credentials import check_private
@@ -127,18 +128,26 @@ def serve_ui(
 
 def _check_free(host: str, port: int) -> None:
     """Raise `RecordingError` where the server could not listen: MLflow would say so after half a minute, and badly."""
+    problems: list[OSError | UnicodeError] = []
+    places: list[Any] = []
     try:
-        family, kind, protocol, _, place = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as one:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            one.bind(place)
+        places = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as problem:
-        busy = getattr(problem, "errno", None) == errno.EADDRINUSE
-        why = "something listens there already" if busy else getattr(problem, "strerror", None) or str(problem)
+        problems.append(problem)
+    for family, kind, protocol, _, place in places:
+        try:
+            with socket.socket(family, kind, protocol) as one:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                one.bind(place)
+        except OSError as problem:
+            problems.append(problem)
+    busy = any(getattr(problem, "errno", None) == errno.EADDRINUSE for problem in problems)
+    if busy or (problems and len(problems) >= len(places)):
+        why = "something listens there already" if busy else getattr(problems[0], "strerror", None) or str(problems[0])
         raise RecordingError(
             f"The UI cannot listen at {_bracketed(host.strip('[]'))}:{port}: {why}. Choose another --port"
             + (f", such as --port {min(port + 1, 65535)}." if busy else " or --host.")
-        ) from None
+        )
 
 
 def _is_loopback(host: str) -> bool:

@@ -23,7 +23,7 @@ class Process:
         """Whether it is known to have ended; of another machine's processes, or another container's, nothing is."""
         if (self.host, self.boot) != (socket.gethostname(), boot_id()) or not self.boot:
             return False
-        return start_of(self.pid) != self.started
+        return start_of(self.pid) != self.started and not _is_hidden(self.pid)
 
 
 def this_process() -> Process:
@@ -39,6 +39,19 @@ def boot_id() -> str:
         return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115
     except OSError:
         return ""
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether a process is there but is somebody else's, of whom this machine tells nothing."""
+    if start_of(pid):
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
 
 
 def start_of(pid: int) -> str:

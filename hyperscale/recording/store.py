@@ -81,16 +81,25 @@ class Store:
 
     def check_writable(self) -> None:
         """Raise `StoreError` where the folder, or the nearest one above it that exists, cannot be written to."""
-        nearest = next(path for path in (self.folder / "journal", *(self.folder / "journal").parents) if path.exists())
+        place = self.folder / "journal"
+        try:
+            nearest = next(path for path in (place, *place.parents) if path.exists())
+        except OSError as problem:
+            raise self._unwritable(problem.strerror or str(problem)) from problem
         if not nearest.is_dir():
             raise self._unwritable(f"{nearest} is no folder")
         if not os.access(nearest, os.W_OK | os.X_OK):
-            raise self._unwritable("permission denied" if nearest == self.folder else f"no permission in {nearest}")
+            raise self._unwritable(f"nothing may be made in {nearest}")
 
     def _unwritable(self, why: str) -> StoreError:
+        if self.remote is None:
+            return StoreError(
+                f"The store {self.folder} cannot be written to: {why}. "
+                "Choose another folder with --store or HYPERSCALE_STORE."
+            )
         return StoreError(
-            f"The store {self.folder} cannot be written to: {why}. "
-            "Choose another folder with --store or HYPERSCALE_STORE."
+            f"This machine's copies of the store {self.remote.url} cannot be kept in {self.folder}: {why}. "
+            "Choose another folder for them with HYPERSCALE_MIRROR."
         )
 
     def prepare(self) -> list[Path]:
@@ -100,8 +109,8 @@ class Store:
         """
         check_no_way_out(self.folder)
         journal = self.folder / "journal"
-        missing = [path for path in (journal, *journal.parents) if not path.exists()][::-1]
         try:
+            missing = [path for path in (journal, *journal.parents) if not path.exists()][::-1]
             journal.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=journal):
                 pass
