@@ -162,3 +162,25 @@ def test_a_chain_of_resumed_runs_ends_the_same() -> None:
         run.restore(state)
     assert run.advance(60.0)
     assert run.outcomes() == expected
+
+
+@pytest.mark.parametrize("name", ["hypernetwork, adam-decay", "per-instance, sgd-momentum", "a sample", "generators"])
+@pytest.mark.parametrize("stop", [0, 25, 70, 150, 10**9])
+@pytest.mark.parametrize("part", [(0,), (0, 1, 2, 3), (4, 5, 6, 7), (6, 1)])
+def test_a_part_goes_on_from_what_the_whole_had_saved(name: str, stop: int, part: tuple[int, ...]) -> None:
+    """Saved early, late, after some were compacted away, or with all trained: the same bits for the rest of the way."""
+    members = PACKS[name]()
+    expected = finish(members).outcomes()
+    whole: Any = members[0][0].start(members, "cpu")
+    while whole.step < stop and whole.active and not whole.advance(0.0):
+        pass
+    own = [members[member] for member in part]
+    run: Any = own[0][0].start(own, "cpu")
+    run.restore_part(whole.state(), part)
+    assert run.step == whole.step
+    saved = run.state()  # and a part may be saved, and gone on with, itself
+    again: Any = own[0][0].start(own, "cpu")
+    again.restore(saved)
+    for one in (run, again):
+        assert one.advance(60.0)
+        assert one.outcomes() == [expected[member] for member in part]

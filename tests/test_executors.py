@@ -22,6 +22,7 @@ from hyperscale.errors import ResourceError, StoreError
 from hyperscale.packing import make_packs
 from hyperscale.recording.store import Store
 from hyperscale.study import StudyFile, load_study
+from hyperscale.training.trainer import TrainingRun
 from hyperscale.trial import TrialResult, TrialStatus
 from tests.faults import fault_study
 
@@ -263,6 +264,56 @@ class TestPackWorker:
         assert second.fraction > first.fraction
         rest = second.advance(1e9)
         assert [(r.digest, r.metrics, r.curves) for r in rest] == [(r.digest, r.metrics, r.curves) for r in whole]
+
+    def test_halves_go_on_from_what_the_whole_had_saved(
+        self, tiny: StudyFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Out of memory at the end, twice: quarters begin where the last save was, and end with the same numbers."""
+        pack = make_packs(tiny.study.trials())[0]
+        expected = PackWorker(pack).advance(1e9)
+        begun: list[tuple[int, int]] = []
+        evaluate, restore = TrainingRun._evaluate, TrainingRun.restore_part
+
+        def fail(run: TrainingRun, member: int) -> Any:
+            if len(run.steps) > len(pack.trials) / 4:
+                raise MemoryError
+            return evaluate(run, member)
+
+        def note(run: TrainingRun, state: Mapping[str, Any], members: Sequence[int]) -> None:
+            restore(run, state, members)
+            begun.append((len(members), run.step))
+
+        monkeypatch.setattr(TrainingRun, "_evaluate", fail)
+        monkeypatch.setattr(TrainingRun, "restore_part", note)
+        folder, results = tmp_path / "checkpoints", []
+        worker = PackWorker(pack, checkpoints=folder, checkpoint_interval_s=0.0)
+        while not worker.done:
+            results += worker.advance(0.0)
+            assert 0 <= worker.fraction <= 1
+        half = len(pack.trials) // 2
+        assert [members for members, _ in begun] == [half, half // 2, half // 2, half, half // 2, half // 2]
+        assert min(step for _, step in begun) >= 38, "of 40 steps"
+        assert sorted((r.digest, r.metrics, r.curves) for r in results) == sorted(
+            (r.digest, r.metrics, r.curves) for r in expected
+        )
+        assert sorted(path.name for path in folder.iterdir()) == [f"{pack.digest}.json", f"{pack.digest}.pt"]
+
+    def test_a_part_of_a_pack_goes_on_from_its_origin(self, tiny: StudyFile, tmp_path: Path) -> None:
+        """A worker that is given a half begins where the whole was saved; that one's checkpoint stays."""
+        pack = make_packs(tiny.study.trials())[0]
+        expected = PackWorker(pack).advance(1e9)
+        whole = PackWorker(pack, checkpoints=tmp_path, checkpoint_interval_s=0.0)
+        while whole.fraction < 0.5:
+            assert whole.advance(0.0) == []
+        second = pack.halves()[1]
+        worker = PackWorker(second, checkpoints=tmp_path, origins=[(pack, len(pack.trials) - len(second.trials))])
+        assert worker.advance(0.0) == []
+        assert worker.fraction >= whole.fraction
+        results = worker.advance(1e9)
+        assert [(r.digest, r.metrics) for r in results] == [
+            (r.digest, r.metrics) for r in expected[-len(second.trials) :]
+        ]
+        assert (tmp_path / f"{pack.digest}.pt").exists()
 
     def test_a_damaged_checkpoint_costs_time_only(self, tiny: StudyFile, tmp_path: Path) -> None:
         """Garbage in a checkpoint's place is dropped and the pack starts afresh."""

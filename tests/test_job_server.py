@@ -16,7 +16,7 @@ from hyperscale.recording.store import Store
 from hyperscale.study import load_study
 from tests.conftest import tiny_text
 from tests.job_servers import JobServer, wait_until
-from tests.ports import listeners
+from tests.ports import Listener, listeners
 
 LONG_S = 280.0
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(3 * LONG_S)]
@@ -110,10 +110,14 @@ def test_a_real_job_trains_the_study(job_server: JobServer, project: Path, tmp_p
 @pytest.mark.slow
 def test_the_readmes_head_is_closed_and_joined(job_server: JobServer, project: Path, tmp_path: Path) -> None:
     """All that the head listens on is on loopback, and a `run` whose shell knows of no variable joins it."""
-    assert job_server.process is not None
-    seen = [one for process in job_server.processes() for one in listeners(process.pid)]
+    seen: list[Listener] = []
+
+    def all_are_up() -> bool:
+        seen[:] = [one for process in job_server.processes() for one in listeners(process.pid)]
+        return "raylet/raylet" in " ".join(listener.program for listener in seen)
+
+    wait_until(all_are_up, "the head's own node is up")
     assert {job_server.ports[0], job_server.ports[1]} <= {listener.port for listener in seen}
-    assert "raylet" in " ".join(listener.program for listener in seen)
     assert not [listener for listener in seen if not listener.on_loopback]
     study, store = project / "tiny.py", tmp_path / "store"
     study.write_text(tiny_text(steps=5, lrs="(0.01,)").replace("(2, 4, 8, 16)", "(2,)"))

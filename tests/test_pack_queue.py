@@ -119,6 +119,8 @@ def test_a_lost_pack_begins_again_elsewhere_then_in_halves(make: Make) -> None:
     queue.lost("2", "told to die", "b")
     halves = [hand_out(queue, key) for key in "34"]
     assert [(half.first, half.last) for half in halves] == [(0, 4), (4, 8)]
+    assert [half.origins for half in halves] == [((0, 8),), ((0, 8),)]
+    assert halves[1].halves(0)[1].origins == ((4, 8), (0, 8))
     queue.heard("3", "c", 1.0, done=True)
     assert heard.fractions[-1] == (0, 0.5)
     assert [node for _, node, _ in heard.losses] == ["a", "b"]

@@ -274,6 +274,7 @@ def with_value(column: str, value: Any) -> pd.DataFrame:
         (with_value("N", -4.0), {}, r"'N' \(x\).*not positive.*row 3 \(-4\)"),
         (with_value("loss", None), {}, r"missing.*row 3 .*where \(loss.notna\(\)\)"),
         (with_value("loss", np.inf), {}, r"not finite.*row 3"),
+        (with_value("N", 10**400), {}, r"'N' \(x\).*not finite.*row 3 "),
         (power_table(1), {}, r"in the one row to fit"),
         (power_table(2), {"model": "power-floor"}, r"power_floor has 3 parameters, and there are 2 rows"),
         (power_table().assign(N=4), {}, r"'N' \(x\) is 4 in each of the 8 rows"),

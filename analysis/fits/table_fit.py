@@ -22,6 +22,7 @@ from analysis.fits.prediction import LEVEL
 from analysis.fits.selection import ModelAverage, choose_model
 from analysis.fits.table_input import (
     LARGEST,
+    as_numbers,
     check_columns,
     filter_rows,
     numbers_of,
@@ -200,7 +201,7 @@ def _asked(predict: Sequence[float] | Sequence[tuple[float, float]], x2: str | N
 def _check_some_numbers(rows: pd.DataFrame, columns: dict[str, str]) -> None:
     """Raise `AnalysisError` for a column without a single number: it was named by mistake, whatever the group."""
     for role, column in columns.items():
-        if not pd.to_numeric(rows[column].astype("object"), errors="coerce").notna().any():
+        if not as_numbers(rows[column].astype("object")).notna().any():
             numbers_of(rows, role, column)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -145,10 +146,20 @@ def _bad_expression(table: pd.DataFrame, expression: str, why: str) -> AnalysisE
     )
 
 
+def as_numbers(values: pd.Series[Any]) -> pd.Series[Any]:
+    """Return a column's numbers, missing where it has none, infinite for integers that no float reaches."""
+    plain = values.astype("object") if values.dtype == object else values
+    try:
+        return pd.to_numeric(plain, errors="coerce")
+    except OverflowError:
+        reached = plain.map(lambda value: math.inf if isinstance(value, int) and abs(value) > LARGEST else value)
+        return pd.to_numeric(reached, errors="coerce")
+
+
 def numbers_of(rows: pd.DataFrame, role: str, column: str) -> Floats:
     """Return a column's positive finite numbers ``[rows]``; the error says how many are not, and the first's row."""
     values = rows[column]
-    numeric = pd.to_numeric(values.astype("object") if values.dtype == object else values, errors="coerce")
+    numeric = as_numbers(values)
     found = np.asarray(numeric.to_numpy(dtype=np.float64, na_value=np.nan))
     missing = values.isna().to_numpy(dtype=bool)
     faults = (
@@ -180,7 +191,8 @@ def numbers_of(rows: pd.DataFrame, role: str, column: str) -> Floats:
 
 
 def _shown(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, int | float | np.number) else brief(value)
+    number = isinstance(value, int | float | np.number) and not (isinstance(value, int) and abs(value) > LARGEST)
+    return f"{value:g}" if number else brief(value)
 
 
 def training_mask(rows: pd.DataFrame, column: str | None) -> np.ndarray[Any, np.dtype[np.bool_]]:

@@ -38,7 +38,10 @@ class Patience:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """Members ``first`` up to ``last`` of pack number ``pack``, and what has befallen them so far."""
+    """Members ``first`` up to ``last`` of pack number ``pack``, and what has befallen them so far.
+
+    ``origins`` are the members of the parts that it is a half of, the smallest first: it goes on from what they saved.
+    """
 
     pack: int
     first: int
@@ -48,6 +51,7 @@ class Part:
     node_losses: int = 0
     nodes: tuple[str, ...] = ()
     reason: str = ""
+    origins: tuple[tuple[int, int], ...] = ()
 
     @property
     def num_members(self) -> int:
@@ -57,7 +61,9 @@ class Part:
     def halves(self, failures: int) -> tuple[Part, Part]:
         """Return two parts that begin with ``failures`` on their account."""
         middle = (self.first + self.last + 1) // 2
-        fresh = replace(self, failures=failures, attempt=self.attempt + 1)
+        fresh = replace(
+            self, failures=failures, attempt=self.attempt + 1, origins=((self.first, self.last), *self.origins)
+        )
         return replace(fresh, last=middle), replace(fresh, first=middle)
 
 
@@ -103,6 +109,7 @@ class PackQueue:
         self._ended_members = [0] * len(packs)
         self._nodes: dict[str, _Node] = {}
         self._ready: Part | None = None
+        self._halved: dict[int, list[Part]] = {}
 
     @property
     def finished(self) -> bool:
@@ -203,7 +210,7 @@ class PackQueue:
         elif part.num_members > 1 and part.node_losses <= self.patience.max_node_losses:
             self.events.lost(part.pack, where, f"{reason}; of its {part.num_members} trials halves are tried.")
             self._waiting.extend(part.halves(max(0, self.patience.max_failures - 1)))
-            self._forget(part)
+            self._halved.setdefault(part.pack, []).append(part)
         else:
             self._give_up(part, out_of_memory=out_of_memory)
 
@@ -236,8 +243,10 @@ class PackQueue:
     def _forget(self, part: Part) -> None:
         """Remove the checkpoint of a part that needs none any more; a whole pack's is the driver's."""
         pack = self.packs[part.pack]
-        if part.num_members < len(pack.trials):
-            discard(self.checkpoints, members_of(pack, part.first, part.last))
+        ended = self._ended_members[part.pack] >= len(pack.trials)
+        for one in (part, *(self._halved.pop(part.pack, ()) if ended else ())):
+            if one.num_members < len(pack.trials):
+                discard(self.checkpoints, members_of(pack, one.first, one.last))
 
 
 def members_of(pack: Pack, first: int, last: int) -> Pack:

@@ -42,12 +42,13 @@ def trainable() -> type:
             self._begin(config)
 
         def _begin(self, config: Mapping[str, Any]) -> None:
-            pack = members_of(self._packs[config["pack"]], config["first"], config["last"])
+            whole, first = self._packs[config["pack"]], config["first"]
             self._worker = PackWorker(
-                pack,
+                members_of(whole, first, config["last"]),
                 device=self._device,
                 checkpoints=Path(self._checkpoints),
                 checkpoint_interval_s=self._interval_s,
+                origins=[(members_of(whole, *part), first - part[0]) for part in config["origins"]],
             )
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -115,6 +116,7 @@ def searcher(reports: Reports, cluster: Cluster) -> Any:
                 "first": part.first,
                 "last": part.last,
                 "attempt": part.attempt,
+                "origins": part.origins,
                 "avoid": ",".join(sorted(node for node in nodes if node)),
             }
 

@@ -9,6 +9,7 @@ import io
 import os
 import platform
 import time
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,9 @@ class PackWorker:
 
     When a pack of several fails or does not fit in memory it is halved and the halves are tried, down to single
     trials, so that one bad trial takes nobody along. A checkpoint is written to ``checkpoints`` every
-    ``checkpoint_interval_s`` seconds (`CHECKPOINT_INTERVAL_S`), and taken up by whoever trains the same pack next.
+    ``checkpoint_interval_s`` seconds (`CHECKPOINT_INTERVAL_S`), and taken up by whoever trains the same pack next, or
+    a part of it: halves go on from what the whole had saved. ``origins`` are the packs that ``pack`` is a part of, the
+    smallest first, and the number there of its first trial.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class PackWorker:
         device: str = "cpu",
         checkpoints: Path | None = None,
         checkpoint_interval_s: float | None = None,
+        origins: Sequence[tuple[Pack, int]] = (),
     ) -> None:
         if device == "cpu":
             torch.set_num_threads(1)  # sums differ in the last bits between one thread and several
@@ -104,6 +108,7 @@ class PackWorker:
         self.checkpoints = checkpoints
         self.checkpoint_interval_s = CHECKPOINT_INTERVAL_S if checkpoint_interval_s is None else checkpoint_interval_s
         self._waiting: list[Pack] = [pack]
+        self._origins = {pack.digest: tuple(origins)}
         self._run: PackRun | None = None
         self._ended = 0
         self._elapsed_s = 0.0
@@ -120,7 +125,7 @@ class PackWorker:
         running = 0.0
         if self._run is not None:
             running = len(self._waiting[0].trials) * self._run.step / self._run.num_steps
-        return (self._ended + running) / len(self.pack.trials)
+        return min(1.0, (self._ended + running) / len(self.pack.trials))
 
     def advance(self, max_seconds: float) -> list[TrialResult]:
         """Work for about ``max_seconds`` and return the results of the trials that ended."""
@@ -144,19 +149,42 @@ class PackWorker:
         self._saved_at = time.monotonic()
         members = [(trial.setting, trial.seed) for trial in pack.trials]
         run = pack.trials[0].setting.start(members, self.device)
-        path = self._checkpoint(pack)
-        if self.checkpoints is not None:
-            fetch(self.checkpoints, pack)
-        if path is not None and path.exists():
-            try:
-                data = io.BytesIO(unseal(path.read_bytes()))
-                state = torch.load(data, map_location=self.device, weights_only=True)
-                run.restore(state["run"])
-                self._elapsed_s = float(state["elapsed_s"])
-            except Exception:  # noqa: BLE001  (a damaged checkpoint costs time, never a result)
-                path.unlink(missing_ok=True)
-                run = pack.trials[0].setting.start(members, self.device)
+        try:
+            saved = self._load(pack)
+            if saved is not None:
+                run.restore(saved["run"])
+                self._elapsed_s = float(saved["elapsed_s"])
+            elif hasattr(run, "restore_part"):
+                self._take_part(run, pack)
+        except Exception:  # noqa: BLE001  (a checkpoint that does not fit costs time, never a result)
+            self._elapsed_s = 0.0
+            run = pack.trials[0].setting.start(members, self.device)
         return run
+
+    def _take_part(self, run: Any, pack: Pack) -> None:
+        """Have a run go on from what a pack that it is a part of had saved, if any."""
+        for origin, offset in self._origins.get(pack.digest, ()):
+            saved = self._load(origin)
+            if saved is not None:
+                run.restore_part(saved["run"], range(offset, offset + len(pack.trials)))
+                self._elapsed_s = float(saved["elapsed_s"]) * len(pack.trials) / len(origin.trials)
+                return
+
+    def _load(self, pack: Pack) -> Mapping[str, Any] | None:
+        """Return what was saved of a pack; a damaged checkpoint is none, and is removed."""
+        path = self._checkpoint(pack)
+        if self.checkpoints is None or path is None:
+            return None
+        fetch(self.checkpoints, pack)
+        if not path.exists():
+            return None
+        try:
+            data = io.BytesIO(unseal(path.read_bytes()))
+            saved: Mapping[str, Any] = torch.load(data, map_location=self.device, weights_only=True)
+        except Exception:  # noqa: BLE001  (it costs time, never a result)
+            path.unlink(missing_ok=True)
+            return None
+        return saved
 
     def _checkpoint(self, pack: Pack) -> Path | None:
         return None if self.checkpoints is None else checkpoint_path(self.checkpoints, pack)
@@ -194,6 +222,11 @@ class PackWorker:
         self._run = None
         self._waiting.pop(0)
         self._ended += len(pack.trials)
+        if self.checkpoints is not None and not self._waiting:  # larger ones, and the whole's, are others'
+            for origins in self._origins.values():
+                for origin, _ in origins[:1]:
+                    if len(origin.trials) < len(self.pack.trials):
+                        discard(self.checkpoints, origin)
 
     def _fail(self, pack: Pack, error: Exception) -> list[TrialResult]:
         """Halve a failing pack; a single failing trial ends with a reason."""
@@ -203,6 +236,10 @@ class PackWorker:
             torch.cuda.empty_cache()
         if len(pack.trials) > 1:
             self._waiting[:1] = pack.halves()
+            first, above = 0, self._origins.get(pack.digest, ())
+            for half in pack.halves():
+                self._origins[half.digest] = ((pack, first), *((origin, at + first) for origin, at in above))
+                first += len(half.trials)
             return []
         status = TrialStatus.OUT_OF_MEMORY if out_of_memory else TrialStatus.FAILED
         reason = hidden(f"{type(error).__name__}: {error}".strip().splitlines()[0])[:500]

@@ -43,7 +43,9 @@ class PackRun(Protocol):
     """A pack of trials in progress. It can be advanced in slices, saved, and restored bit for bit on CPU.
 
     A run whose steps are not alike may have ``measure_step(slice_s, synchronize)``, for probes: the seconds of a step
-    on average over the whole run, found by about a slice of every part.
+    on average over the whole run, found by about a slice of every part. A run may also have ``restore_part(state,
+    members)``, to go on from what a larger run had saved, of which ``members`` are its own: without it the halves of a
+    pack that failed begin anew.
     """
 
     num_steps: int

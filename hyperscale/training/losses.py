@@ -108,6 +108,12 @@ class LossLog:
             "curves": [list(curve) for curve in self._curves],
         }
 
+    @staticmethod
+    def part(state: Mapping[str, Any], members: Sequence[int]) -> dict[str, Any]:
+        """Return what a saved state says of some members, in their order."""
+        columns = ("diverged_at", "sums", "counted", "curves")
+        return {"seen": state["seen"], **{name: [state[name][member] for member in members] for name in columns}}
+
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take up a saved state."""
         self._filled = 0

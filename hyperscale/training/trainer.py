@@ -138,6 +138,26 @@ class TrainingRun:
         self._settle(state["params"].to(device, copy=True))
         self.optimizer.restore(state["buffers"])
 
+    def restore_part(self, state: Mapping[str, Any], members: Sequence[int]) -> None:
+        """Go on from what a larger run had saved, of which ``members`` are this run's, in this run's order."""
+        numbers = {member: number for number, member in enumerate(members)}
+        row_of = {int(member): row for row, member in enumerate(state["members"])}
+        rows, kept = [row_of[m] for m in members if m in row_of], [numbers[m] for m in members if m in row_of]
+        if not rows:  # all had ended and were compacted away: some row must stand for one of them, and is ignored
+            rows, kept = [0], [0]
+        index = torch.tensor(rows, device=state["params"].device)
+        final = {str(numbers[int(m)]): params for m, params in state["final"].items() if int(m) in numbers}
+        self.restore(
+            {
+                "step": state["step"],
+                "members": kept,
+                "params": state["params"][index],
+                "buffers": {name: buffer[index.to(buffer.device)] for name, buffer in state["buffers"].items()},
+                "final": final,
+                "log": LossLog.part(state["log"], members),
+            }
+        )
+
     def outcomes(self) -> list[Outcome]:
         """Return every member's status, metrics and curves."""
         return [self._outcomes[member] for member in range(len(self.steps))]

@@ -82,6 +82,9 @@ class Maps:
     def restore(self, state):
         self.step, self.x = int(state["step"]), state["x"].clone()
 
+    def restore_part(self, state, members):
+        self.step, self.x = int(state["step"]), state["x"][list(members)].clone()
+
     def outcomes(self):
         return [
             Outcome(status="diverged", reason="it came near 0")
