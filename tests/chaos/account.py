@@ -41,11 +41,15 @@ def _row(kind: str, faults: Sequence[Struck], shape: Shape) -> list[str]:
     ]
 
 
-def _over(faults: Sequence[Struck], shape: Shape) -> list[Struck]:
-    """Return the faults after which a pack repeated more than an interval, though its checkpoints were whole."""
-    limit = INTERVAL_S + SLICE_S
-    kept = [fault for fault in faults if KINDS[fault.kind].keeps_checkpoints]
-    return [fault for fault in kept if most(fault.repeats) * shape.step_s > limit + shape.step_s / 2]
+def _over(faults: Sequence[Struck], shape: Shape) -> list[str]:
+    """Return what packs repeated beyond an interval after faults that leave checkpoints whole."""
+    limit = INTERVAL_S + SLICE_S + shape.step_s / 2
+    return [
+        f"{fault.kind} {repeat.steps * shape.step_s:.1f} s" + (" (disputed)" if repeat.disputed else "")
+        for fault in faults
+        for repeat in fault.repeats
+        if KINDS[fault.kind].keeps_checkpoints and repeat.steps * shape.step_s > limit
+    ]
 
 
 def document(
@@ -86,10 +90,12 @@ and which.
         sum(a.written_twice for a in accounts)
     }.
 - MLflow, after `sync`, equal to the journal in {sum(map(bool, told))} of {len(told)} rounds.
-- Repeats beyond a checkpoint interval and a slice ({INTERVAL_S + SLICE_S:.2f} s) where checkpoints were whole: {
-        len(over)
-    } faults{": " + "; ".join(f"{f.kind} {most(f.repeats) * shape.step_s:.1f} s" for f in over) if over else ""}. Work
-  repeated with no fault to blame: {sum(len(a.unexplained) for a in accounts)} packs.
+- Packs that repeated more than a checkpoint interval and a slice ({INTERVAL_S + SLICE_S:.2f} s) after a fault that
+  leaves checkpoints whole: {len(over)} of {sum(len(fault.repeats) for fault in faults)} that repeated anything{
+        ": " + "; ".join(over) if over else ""
+    }. (Disputed: a fault that spoils checkpoints struck at the same time.) Work repeated with no fault to blame: {
+        sum(len(a.unexplained) for a in accounts)
+    } packs.
 {
         ""
         if comparison is None
@@ -98,8 +104,9 @@ and which.
 '''
     }
 Seconds of repeated work are steps times the {shape.step_s} s that a step waits. Where a journal's line is cut its trial
-runs anew, a pack that runs out of memory begins anew in halves, and a damaged checkpoint is none: there more than an
-interval is repeated.{left_out}
+runs anew, a checkpoint that is damaged or could not be written is none: there more than an interval is repeated.{
+        left_out
+    }
 
 {machine("ray", "mlflow")}
 `make chaos CHAOS_FAULTS={len(faults)} CHAOS_SEED={seed}`, {took_s / 60:.0f} minutes.

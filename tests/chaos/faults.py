@@ -23,8 +23,7 @@ class Kind:
     """A kind of fault: how it strikes (it returns a word on what it did), and how often among 100.
 
     ``keeps_checkpoints`` is whether work is expected to go on from checkpoints afterwards: not where they are damaged
-    or cannot be written, where a recorded result is lost, or where a pack is halved. ``needs`` is what the ground must
-    offer.
+    or cannot be written, or where a recorded result is lost. ``needs`` is what the ground must offer.
     """
 
     strike: Strike
@@ -167,7 +166,7 @@ def _cut_network(ground: Ground, chance: random.Random) -> str:
 KINDS: dict[str, Kind] = {
     "worker killed": Kind(strike=_kill_worker, weight=16),
     "worker killed for want of memory": Kind(strike=_order("kill"), weight=6),
-    "trial out of memory": Kind(strike=_order("memory"), weight=6, keeps_checkpoints=False),
+    "trial out of memory": Kind(strike=_order("memory"), weight=6),
     "trial hangs": Kind(strike=_order("hang"), weight=5),
     "node lost": Kind(strike=_lose_node(raylet_only=False), weight=8),
     "raylet killed": Kind(strike=_lose_node(raylet_only=True), weight=6),

@@ -26,13 +26,15 @@ class Repeat:
     """A go at a pack that did steps which had been done before.
 
     ``broken_at`` is when the last of the earlier goes wrote its last line before this one began, ``steps`` the most
-    steps that a member repeated, ``member_steps`` what that makes over all members.
+    steps that a member repeated, ``member_steps`` what that makes over all members. ``disputed`` is whether it may be
+    the doing of another fault at the same time, one that spoils checkpoints.
     """
 
     broken_at: float
     began_at: float
     steps: int
     member_steps: int
+    disputed: bool = False
 
 
 class Ledger:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tests.chaos.faults import KINDS
 from tests.chaos.ground import Ground, Table
@@ -162,8 +162,9 @@ class Round:
 
     def _blame(self, repeat: Repeat) -> bool:
         """Put repeated work on the account of the first fault after it was broken off; False where there is none."""
-        for fault in self.struck:
-            if repeat.broken_at - 1.5 <= fault.ended_at and fault.at <= repeat.began_at:
-                fault.repeats.append(repeat)
-                return True
-        return False
+        near = [f for f in self.struck if repeat.broken_at - 1.5 <= f.ended_at and f.at <= repeat.began_at]
+        if not near:
+            return False
+        disputed = any(not KINDS[fault.kind].keeps_checkpoints for fault in near[1:])
+        near[0].repeats.append(replace(repeat, disputed=disputed))
+        return True
