@@ -55,8 +55,11 @@ def check_claim(claim: Any) -> None:
 
 def check_columns(place: str, given: Any) -> dict[str, Value]:
     """Return a selection as a mapping of columns to values, or raise `StudyError` where it is none."""
-    try:
-        columns = dict(given)
+    pairs = given.items() if isinstance(given, Mapping) else given
+    try:  # nothing is run through that might have no end
+        if not isinstance(given, Mapping | tuple | list) or not all(isinstance(p, tuple | list) for p in pairs):
+            raise TypeError
+        columns = dict(pairs)
     except (TypeError, ValueError):
         raise StudyError(
             f'{place} is {brief(given)}; allowed: a mapping of columns to values, such as {{"depth": 2}}.'

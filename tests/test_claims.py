@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pickle
 from dataclasses import FrozenInstanceError, replace
@@ -154,6 +155,13 @@ def test_every_kind_of_claim_reaches_the_report(tmp_path: Path) -> None:
     assert all(v["expectation"] for v in data["verdicts"])
     assert {curve["metric"] for curve in data["curves"]} == {"sup_error", "rmse"}
     assert "difference of exponents" in report.html.read_text()
+
+
+@pytest.mark.parametrize("where", [(itertools.count(1),), itertools.count(1), itertools.repeat(("a", 1)), ["ab"], 3])
+def test_a_selection_without_an_end_is_refused(where: object) -> None:
+    """At once: nothing is run through to find out, which would take all memory."""
+    with pytest.raises(StudyError, match=r"where is .*allowed: a mapping of columns to values"):
+        Calibration(where=where, infimum_constant=1.0, infimum_exponent=1.0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
