@@ -38,6 +38,7 @@ _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "PYTHONWARNINGS": "ignore",  # of its own parts, which its users cannot mend
 }
 _AUTH_CONFIG = """[mlflow]
 default_permission = READ
