@@ -21,7 +21,7 @@ MOST_RESTARTS = 5
 RETURN_S = 600.0
 _RESTARTS = "HYPERSCALE_HEAD_LOSSES"
 _PATIENCE_S, _PAUSE_S, _CONNECT_S = 10.0, 1.0, 5.0
-_ALIVE = 0  # of Ray's GcsNodeInfo
+ALIVE = 0  # of Ray's GcsNodeInfo
 
 
 def answers(address: str) -> OSError | None:
@@ -47,7 +47,7 @@ def cluster_seen_by(node_id: str) -> Callable[[str], str]:
         module: Any = _raylet
         client = module.GcsClient(address=address)
         nodes = client.get_all_node_info(timeout=_CONNECT_S)
-        alive = any(key.hex() == node_id and node.state == _ALIVE for key, node in nodes.items())
+        alive = any(key.hex() == node_id and node.state == ALIVE for key, node in nodes.items())
         return f"{client.cluster_id.hex()}, {'with' if alive else 'without'} {node_id}"
 
     return identify

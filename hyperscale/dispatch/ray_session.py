@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from hyperscale.dispatch.ray_head import answers
+from hyperscale.dispatch.ray_head import ALIVE, answers
 from hyperscale.errors import ResourceError
 from hyperscale.recording.credentials import check_private
 
@@ -33,7 +33,6 @@ _TLS, _KUBERNETES = "RAY_USE_TLS", "RAY_ENABLE_K8S_TOKEN_AUTH"
 _INSIDE_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 _PROBE_S, _PROBES = 5.0, 4
 _NODE_WAIT_S = 30
-_ALIVE = 0  # of Ray's GcsNodeInfo
 _LONGEST_TEMP = 36  # below it Ray's sockets lie, whose paths may have 107 characters
 _GCS_PROBE, _CLIENT_PROBE = "/ray.rpc.NodeInfoGcsService/CheckAlive", "/ray.rpc.RayletDriver/ClusterInfo"
 _WHERE = f"{_TOKEN}, a file of mode 600 that {_TOKEN_PATH} names, or ~/.ray/auth_token"
@@ -128,8 +127,7 @@ def addresses_of(address: str) -> contextlib.AbstractContextManager[None]:
 
     A driver that called it anything else would look for a node of that name for ever. ``address`` is auto or HOST:PORT.
     """
-    place = _cluster_found_here() if address == "auto" else address
-    scheme, host, port = _parts(place)
+    place, scheme, host, port = _located(address)
     if scheme or port is None or not is_loopback(host):
         return contextlib.nullcontext()
     from ray import _raylet
@@ -138,7 +136,7 @@ def addresses_of(address: str) -> contextlib.AbstractContextManager[None]:
     client, alive = module.GcsClient(address=place), set[str]()
     for _ in range(_NODE_WAIT_S):  # the head's own node comes up after its control service
         nodes = client.get_all_node_info(timeout=_PROBE_S).values()
-        alive = {node.node_manager_address for node in nodes if node.state == _ALIVE}
+        alive = {node.node_manager_address for node in nodes if node.state == ALIVE}
         if alive:
             break
         time.sleep(1.0)
@@ -176,8 +174,7 @@ def check_authenticated(address: str) -> None:
     given and RAY_AUTH_MODE is not, it is set to token, because Ray's clients send a token only then. Nothing is asked
     for at a loopback address, with RAY_AUTH_MODE=disabled, and inside a job that the cluster itself has started.
     """
-    place = _cluster_found_here() if address == "auto" else address
-    scheme, host, port = _parts(place)
+    place, scheme, host, port = _located(address)
     mode = os.environ.get(_MODE, "").lower()
     if not host or is_loopback(host) or mode == "disabled" or _INSIDE_A_JOB in os.environ:
         return
@@ -209,8 +206,7 @@ def check_speaks_ray(address: str) -> None:
 
     Ray's own client would try for minutes, and ends the process, in C++, where the mode is token and there is none.
     """
-    place = _cluster_found_here() if address == "auto" else address
-    scheme, host, port = _parts(place)
+    place, scheme, host, port = _located(address)
     if port is None or not host or _INSIDE_A_JOB in os.environ or os.environ.get(_TLS, "0") not in ("", "0"):
         return
     silent = answers(f"{_bracketed(host)}:{port}")
@@ -219,12 +215,12 @@ def check_speaks_ray(address: str) -> None:
             f"Nobody answers at {place} ({silent.strerror or silent})"
             + (", where this machine's last cluster was. Start one, or give its address." if address == "auto" else ".")
         )
-    token, answer = token_to_send(), None
-    for tries in range(_PROBES):
-        answer = _answers(scheme, host, port, token)
-        if answer is not None:
-            break
-        time.sleep(tries and 1.0)
+    token = token_to_send()
+    answer = _answers(scheme, host, port, token)
+    for _ in range(_PROBES - 1):
+        if answer is None:  # a head that starts takes connections before it answers
+            time.sleep(1.0)
+            answer = _answers(scheme, host, port, token)
     if answer is None:
         raise ResourceError(
             f"Something listens at {place}, but it does not answer as Ray does. --address of `run` is the head's "
@@ -276,6 +272,12 @@ def _cluster_found_here() -> str:
 
         return str(services.get_ray_address_from_environment("auto", None) or "")
     return ""
+
+
+def _located(address: str) -> tuple[str, str, str, int | None]:
+    """Return what ``--address`` stands for, with its scheme, host and port."""
+    place = _cluster_found_here() if address == "auto" else address
+    return place, *_parts(place)
 
 
 def _parts(address: str) -> tuple[str, str, int | None]:

@@ -223,10 +223,10 @@ class PackWorker:
         self._waiting.pop(0)
         self._ended += len(pack.trials)
         if self.checkpoints is not None and not self._waiting:  # larger ones, and the whole's, are others'
-            for origins in self._origins.values():
-                for origin, _ in origins[:1]:
-                    if len(origin.trials) < len(self.pack.trials):
-                        discard(self.checkpoints, origin)
+            halved = {origin.digest: origin for origins in self._origins.values() for origin, _ in origins}
+            for origin in halved.values():
+                if len(origin.trials) < len(self.pack.trials):
+                    discard(self.checkpoints, origin)
 
     def _fail(self, pack: Pack, error: Exception) -> list[TrialResult]:
         """Halve a failing pack; a single failing trial ends with a reason."""
